@@ -1,0 +1,5 @@
+"""``python -m effbench`` is the program."""
+
+from effbench.cli import main
+
+main()

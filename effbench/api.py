@@ -1,0 +1,86 @@
+"""``effbench.run`` from Python: turns what the caller has into a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effbench.cell import Budget
+from effbench.environment import default_memory_limit
+from effbench.errors import BadInput
+from effbench.grammar import parse_option
+from effbench.quantity import parse_bytes, parse_seconds
+from effbench.session import Request, measure
+from effbench.suite import Suite, load_suite, make_axes, replace_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def run(
+    suite: str,
+    *,
+    mechanisms: Sequence[Any] | None,
+    options: Mapping[str, Mapping[str, Any]] | None,
+    baseline: str | None,
+    memory_limit: str | int | None,
+    cell_timeout: str | float,
+    budget: str | float | None,
+    out: str | None,
+    fresh: bool,
+    axes: Mapping[str, Any],
+) -> pd.DataFrame:
+    """See ``effbench.run``."""
+    name, asked = load_suite(suite)
+    asked = replace_axes(asked, make_axes(axes, ""))
+    asked, objects = with_mechanisms(asked, mechanisms)
+    asked = with_options(asked, options or {})
+    if baseline is not None:
+        asked = asked.model_copy(update={"baseline": baseline})
+    request = Request(
+        name=name,
+        suite=asked,
+        out=Path(out or f"results/{name}"),
+        budget=make_budget(memory_limit, cell_timeout, budget),
+        extra=objects,
+        fresh=fresh,
+        command="effbench.run(...) from Python",
+    )
+    return measure(request).frame
+
+
+def with_mechanisms(suite: Suite, mechanisms: Sequence[Any] | None) -> tuple[Suite, list[Any]]:
+    """The suite with exactly these mechanisms; those that are no specification come back apart."""
+    if mechanisms is None:
+        return suite, []
+    if not mechanisms:
+        raise BadInput("mechanisms: the list is empty")
+    names = [m for m in mechanisms if isinstance(m, str)]
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise BadInput(f"mechanisms: {twice} is asked twice")
+    return suite.model_copy(update={"mechanisms": names}), [m for m in mechanisms if not isinstance(m, str)]
+
+
+def with_options(suite: Suite, options: Mapping[str, Mapping[str, Any]]) -> Suite:
+    """The suite with options replaced; those of mechanisms that it does not run are refused by the plan."""
+    merged = {name: dict(values) for name, values in suite.options.items()}
+    for mechanism, given in options.items():
+        for name, value in given.items():
+            values = parse_option(value, where=f"{mechanism}.{name}")
+            merged.setdefault(mechanism, {})[name] = values
+    return suite.model_copy(update={"options": merged})
+
+
+def make_budget(
+    memory_limit: str | int | None, cell_timeout: str | float, total: str | float | None
+) -> Budget:
+    """The effort of a run from amounts as people write them; left out, a cell may take 3/4 of the memory."""
+    return Budget(
+        memory_limit=default_memory_limit()
+        if memory_limit is None
+        else parse_bytes(memory_limit, where="memory-limit"),
+        cell_timeout=parse_seconds(cell_timeout, where="cell-timeout"),
+        total=None if total is None else parse_seconds(total, where="budget"),
+    )

@@ -1,0 +1,123 @@
+"""What this machine can do: rates of matrix products, copies and exponentials, measured in the same run.
+
+The threads are torch's current number. A rate is that of the fastest repetition, since other processes
+can only take from it; its ``spread`` is the range of the middle half of the repetitions over their median.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from statistics import quantiles
+from typing import Any
+
+import torch
+
+REPETITIONS = 7
+TIME_EACH = 0.25  # seconds that the repetitions of one rate may take
+SIDES = (2048, 1024, 512, 256, 128)  # of square matrices: the largest that fits the time is used
+#: Bytes of a copy's source: far beyond any last-level cache, and within a core's own second level.
+COPIES = {"memory": 128 << 20, "cache": 256 << 10}
+EXP_ELEMENTS = 1 << 18  # 1 MB of float32: in cache, so that arithmetic bounds it
+
+
+def measure(dtypes: Iterable[str], device: str = "cpu") -> dict[str, Any]:
+    """FLOPs a second by dtype and provider, bytes a second (read plus written), exponentials a second."""
+    with torch.no_grad():
+        return {
+            "matmul": {dtype: _matmul_rates(getattr(torch, dtype), device) for dtype in dtypes},
+            "copy": {name: _copy_rate(size, device) for name, size in COPIES.items()},
+            "exp": _exp_rate(device),
+        }
+
+
+def faster(ceilings: dict[str, Any], dtype: str) -> str:
+    """The provider that ``gemm = auto`` stands for: torch unless another was measured faster."""
+    rates = ceilings["matmul"].get(dtype, {})
+    names: tuple[str, ...] = ("torch", *rates)
+    return max(names, key=lambda name: rates.get(name, {}).get("flops_per_s", 0.0))
+
+
+def _matmul_rates(dtype: torch.dtype, device: str) -> dict[str, dict[str, float]]:
+    """The rate of each provider that answers for this dtype."""
+    rates = {}
+    for name, product in _providers(dtype, device).items():
+        side, call = _largest(product, dtype, device)
+        seconds, spread = _timed(call, device)
+        rates[name] = {"flops_per_s": 2 * side**3 / seconds, "spread": spread}
+    return rates
+
+
+def _onednn(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return result
+
+
+def _providers(dtype: torch.dtype, device: str) -> dict[str, Callable[..., torch.Tensor]]:
+    """torch's own product x @ w.T, and oneDNN's where it takes this dtype and gets it right."""
+    x = torch.eye(32, dtype=dtype, device=device)
+    providers: dict[str, Callable[..., torch.Tensor]] = {}
+    candidates: dict[str, Callable[..., torch.Tensor]] = {"torch": torch.nn.functional.linear}
+    if device == "cpu":
+        candidates["onednn"] = _onednn
+    for name, product in candidates.items():
+        try:
+            right = torch.equal(product(x, x), x)
+        except (RuntimeError, NotImplementedError, AttributeError):  # no such op, or not for this dtype
+            continue
+        if right:
+            providers[name] = product
+    return providers
+
+
+def _largest(
+    product: Callable[..., torch.Tensor], dtype: torch.dtype, device: str
+) -> tuple[int, Callable[[], torch.Tensor]]:
+    """The largest product whose repetitions fit the time, judged from the smallest: n^3."""
+    smallest = SIDES[-1]
+    x = torch.randn(smallest, smallest, device=device).to(dtype)
+    product(x, x)
+    once = min(_once(lambda: product(x, x), device) for _ in range(3))
+    fits = (n for n in SIDES if once * (n / smallest) ** 3 * (REPETITIONS + 1) <= TIME_EACH)
+    side = next(fits, smallest)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return side, lambda: product(a, b)
+
+
+def _copy_rate(size: int, device: str) -> dict[str, float]:
+    source = torch.ones(size // 4, device=device)
+    target = torch.empty_like(source)
+    seconds, spread = _timed(lambda: target.copy_(source), device)
+    return {"bytes_per_s": 2 * size / seconds, "spread": spread}
+
+
+def _exp_rate(device: str) -> dict[str, float]:
+    x = torch.randn(EXP_ELEMENTS, device=device)
+    target = torch.empty_like(x)
+    seconds, spread = _timed(lambda: torch.exp(x, out=target), device)
+    return {"elements_per_s": EXP_ELEMENTS / seconds, "spread": spread}
+
+
+def _once(call: Callable[[], Any], device: str, calls: int = 1) -> float:
+    """Seconds a call over some calls."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / calls
+
+
+def _timed(call: Callable[[], Any], device: str) -> tuple[float, float]:
+    """(fewest seconds a call, relative spread); after a warm-up, each repetition at least a millisecond."""
+    call()
+    once = min(_once(call, device) for _ in range(3))
+    calls = max(1, int(1e-3 / max(once, 1e-9)) + 1)
+    samples: list[float] = []
+    begin = time.perf_counter()
+    while len(samples) < 3 or (len(samples) < REPETITIONS and time.perf_counter() - begin < TIME_EACH):
+        samples.append(_once(call, device, calls))
+    low, middle, high = quantiles(samples, n=4)
+    return min(samples), (high - low) / middle

@@ -1,0 +1,124 @@
+"""Compares a mechanism with its own reference before anything of it is timed."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from effbench.cell import Cell
+from effbench.plugin import Mechanism
+from effbench.subject import build_module, make_input
+
+#: The largest error allowed, relative to the largest value of the reference.
+TOLERANCE = {"float64": 1e-8, "float32": 1e-4, "float16": 1e-2, "bfloat16": 6e-2}
+
+#: (batch, seq, dim of a head): a tiny shape, then one past the first tile of anything, and prime.
+#: The square stands in where a mechanism takes only lengths that are one.
+_SHAPES = ((2, 16, 4), (1, 1031, 4))
+_SQUARE = (1, 1024, 4)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``wrong`` says what disagrees, and is empty where nothing does; flags say what was not compared."""
+
+    wrong: str = ""
+    flags: tuple[str, ...] = ()
+
+
+def check(mechanism: Mechanism, cell: Cell, *, seed: int) -> Verdict:
+    """Compare output, and in train mode the input's gradient, with the reference in float64.
+
+    Runs on the cell's own device and dtype at small shapes, with parameters moved off their initial
+    values, so that one that starts at zero cannot hide a fault.
+    """
+    flags: list[str] = []
+    for batch, seq, width in _supported(mechanism, cell):
+        heads = min(cell.heads, 2)
+        small = replace(cell, batch=batch, seq=seq, dim=heads * width, heads=heads, compile=False)
+        wrong = _compare(mechanism, small, seed, flags)
+        if wrong:
+            return Verdict(f"{wrong} (checked at batch {batch}, seq {seq}, dim {small.dim}, heads {heads})")
+    return Verdict(flags=tuple(dict.fromkeys(flags)))
+
+
+def _supported(mechanism: Mechanism, cell: Cell) -> list[tuple[int, int, int]]:
+    def accepts(shape: tuple[int, int, int]) -> bool:
+        batch, seq, width = shape
+        small = replace(cell, batch=batch, seq=seq, dim=width * min(cell.heads, 2), heads=min(cell.heads, 2))
+        return mechanism.supports is None or mechanism.supports(small) is None
+
+    shapes = [shape for shape in _SHAPES if accepts(shape)]
+    return shapes if len(shapes) == len(_SHAPES) else [s for s in (*shapes, _SQUARE) if accepts(s)]
+
+
+def _compare(mechanism: Mechanism, cell: Cell, seed: int, flags: list[str]) -> str:
+    module = build_module(mechanism, cell, seed=seed)
+    _unsettle(module, seed)
+    x = make_input(cell, seed, 0).requires_grad_(cell.mode == "train")
+    with torch.set_grad_enabled(cell.mode == "train"):
+        y = module(x)
+    wrong = _malformed(y, x)
+    if wrong:
+        return wrong
+    if mechanism.reference is None:
+        flags.append("unverified")
+        return ""
+    exact = copy.deepcopy(module).double()
+    x64 = x.detach().double().requires_grad_(x.requires_grad)
+    with torch.set_grad_enabled(x.requires_grad):
+        expected = mechanism.reference(exact, x64)
+    wrong = _differ(y, expected, cell.dtype, "output")
+    if wrong or cell.mode != "train":
+        return wrong
+    return _compare_gradients(x, y, x64, expected, cell, flags)
+
+
+def _compare_gradients(
+    x: torch.Tensor, y: torch.Tensor, x64: torch.Tensor, expected: torch.Tensor, cell: Cell, flags: list[str]
+) -> str:
+    direction = torch.linspace(-1, 1, y.numel(), dtype=torch.float64, device=y.device).view_as(y).cos()
+    (gradient,) = torch.autograd.grad(y, x, direction.to(y.dtype))
+    if not expected.requires_grad:
+        flags.append("gradient-unverified")
+        return ""
+    (true,) = torch.autograd.grad(expected, x64, direction)
+    return _differ(gradient, true, cell.dtype, "gradient")
+
+
+def _unsettle(module: nn.Module, seed: int) -> None:
+    """Move every parameter off its initial value."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator) * 0.1
+            parameter.add_(noise.to(parameter))
+
+
+def _malformed(y: object, x: torch.Tensor) -> str:
+    if not isinstance(y, torch.Tensor):
+        return f"returned a {type(y).__name__}, not a tensor"
+    for what in ("shape", "dtype", "device"):
+        got, wanted = getattr(y, what), getattr(x, what)
+        if got != wanted:
+            return f"returned {what} {_text(got)} for an input of {what} {_text(wanted)}"
+    if not torch.isfinite(y).all():
+        return "returned values that are not finite for inputs drawn from N(0, 1)"
+    return ""
+
+
+def _text(value: object) -> str:
+    return str(list(value)) if isinstance(value, torch.Size) else str(value)
+
+
+def _differ(got: torch.Tensor, expected: torch.Tensor, dtype: str, what: str) -> str:
+    if expected.shape != got.shape:
+        return f"its reference returned shape {_text(expected.shape)}, the module {_text(got.shape)}"
+    error = (got.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1e-30)
+    if error.item() <= TOLERANCE[dtype]:
+        return ""
+    allowed = f"{TOLERANCE[dtype]:g} is allowed"
+    return f"{what} differs from its reference by {error.item():.2g} of the largest value; {allowed}"

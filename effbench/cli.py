@@ -1,0 +1,269 @@
+"""The command line. Imports stand where they are needed: ``--help`` shall cost little more than Python."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from effbench.errors import BadInput, EffbenchError, NothingMeasured
+
+if TYPE_CHECKING:
+    from effbench.session import Request
+
+FINE, WORSE, USAGE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    name="effbench",
+    help="Measures how the time, peak memory and FLOPs of attention mechanisms grow with length and width.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Text = str | None
+
+
+def _option(text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, show_default=False)
+
+
+@app.command("list")
+def list_(
+    as_json: Annotated[bool, _option("As a list of objects.", "--json")] = False,
+) -> None:
+    """Show what is there: mechanism, paper, complexity, causal, options, where it came from."""
+    from effbench.listing import as_objects, as_table
+
+    found = as_objects()
+    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else as_table(found))
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="A built-in suite, or the path of a TOML file.")] = "scaling",
+    mechanism: Annotated[Text, _option("Exactly these: names, module:object or files, by commas.")] = None,
+    with_: Annotated[list[str] | None, _option("Add a mechanism to the suite's.", "--with")] = None,
+    option: Annotated[list[str] | None, _option("An option: aft-local.window=32..512")] = None,
+    baseline: Annotated[Text, _option("What others are compared with; none for none.")] = None,
+    seq: Annotated[Text, _option("Lengths: 1024..65536 · 512,1000 · 1024..8192:+1024 · 256..64K:5")] = None,
+    dim: Annotated[Text, _option("Widths, in the same forms.")] = None,
+    batch: Annotated[Text, _option("Batch sizes.")] = None,
+    heads: Annotated[Text, _option("Heads; one for every 64 of the width where left out.")] = None,
+    dtype: Annotated[Text, _option("float32, bfloat16, float16, float64")] = None,
+    mode: Annotated[Text, _option("forward, train, decode")] = None,
+    level: Annotated[Text, _option("op, layer")] = None,
+    causal: Annotated[bool | None, _option("Causal or not.", "--causal/--no-causal")] = None,
+    device: Annotated[Text, _option("cpu, cuda or cuda:1")] = None,
+    threads: Annotated[Text, _option("Threads; the usable cores where left out.")] = None,
+    compile_: Annotated[bool, _option("Through torch.compile.", "--compile")] = False,
+    gemm: Annotated[Text, _option("Who multiplies matrices: torch, onednn or auto.")] = None,
+    precision: Annotated[Text, _option("Of float32 products: highest or high.")] = None,
+    allocator: Annotated[Text, _option("warm (memory is kept) or default.")] = None,
+    memory_limit: Annotated[Text, _option("Memory that a cell may take: 6GiB")] = None,
+    cell_timeout: Annotated[str, _option("Time that one pass may take.")] = "60s",
+    budget: Annotated[Text, _option("Time for the whole run: 10m")] = None,
+    out: Annotated[Path | None, _option("Folder of the run; results/SUITE where left out.")] = None,
+    fresh: Annotated[bool, _option("Forget what the folder holds.", "--fresh")] = False,
+    dry_run: Annotated[
+        bool, _option("Show the cells and what is predicted; measure nothing.", "--dry-run")
+    ] = False,
+) -> None:
+    """Measure a suite and write its report; run again to go on where it stopped."""
+    axes = {
+        "seq": seq,
+        "dim": dim,
+        "batch": batch,
+        "heads": heads,
+        "dtype": dtype,
+        "mode": mode,
+        "level": level,
+        "causal": causal,
+        "device": device,
+        "threads": threads,
+        "compile": compile_ or None,
+        "gemm": gemm,
+        "precision": precision,
+        "allocator": allocator,
+    }
+    request = _request(
+        suite,
+        axes,
+        mechanism,
+        with_ or [],
+        option or [],
+        baseline,
+        memory_limit,
+        cell_timeout,
+        budget,
+        out,
+        fresh,
+    )
+    if dry_run:
+        _dry_run(request)
+    else:
+        _measure(request)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    as_: Annotated[str, _option("markdown, png, html, csv, latex", "--as")] = "csv,markdown,png,html",
+    baseline: Annotated[Text, _option("What others are compared with; none for none.")] = None,
+) -> None:
+    """Render a run again, finished or not."""
+    from dataclasses import replace
+
+    from effbench.frame import load_run
+    from effbench.render import write_reports
+
+    loaded = load_run(folder)
+    if baseline is not None:
+        known = [*loaded.info["mechanisms"], "none"]
+        if baseline not in known:
+            raise BadInput(f"--baseline: {baseline!r} is none of {', '.join(known)}")
+        loaded = replace(loaded, info={**loaded.info, "baseline": baseline})
+    write_reports(loaded, folder, [name.strip() for name in as_.split(",")])
+    print(f"wrote {as_} into {folder}")
+
+
+@app.command()
+def compare(
+    base: Annotated[Path, typer.Argument(help="The folder of the run that is compared with.")],
+    head: Annotated[Path, typer.Argument(help="The folder of the run in question.")],
+    explain: Annotated[bool, _option("Say for each row why.", "--explain")] = False,
+) -> None:
+    """Compare two finished runs row by row; exit code 1 where something is worse, 3 where it stays open."""
+    from effbench.frame import load_run
+    from effbench.verdict import judge
+
+    verdict = judge(load_run(base), load_run(head))
+    print(verdict.table(explain=explain))
+    raise typer.Exit({"fine": FINE, "worse": WORSE}.get(verdict.overall, NOTHING))
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    to: Annotated[str, _option("csv, json, gha (github-action-benchmark) or bmf (Bencher).", "--to")],
+) -> None:
+    """Write a run's rows to standard output in another tool's form."""
+    from effbench.export import export as write
+    from effbench.frame import load_run
+
+    print(write(load_run(folder), to), end="")
+
+
+@app.command()
+def new(name: Annotated[str, typer.Argument(help="Of the mechanism: my-mixer writes my_mixer.py.")]) -> None:
+    """Write a file with a mechanism that runs as it stands, to be changed into yours."""
+    from effbench.scaffold import write
+
+    path = write(name, Path())
+    print(f"wrote {path}; compare it at once: effbench run quick --with {path}")
+
+
+def _request(
+    suite: str,
+    axes: dict[str, Any],
+    mechanism: str | None,
+    added: list[str],
+    options: list[str],
+    baseline: str | None,
+    memory_limit: str | None,
+    cell_timeout: str,
+    budget: str | None,
+    out: Path | None,
+    fresh: bool,
+) -> Request:
+    from effbench.api import make_budget, with_mechanisms, with_options
+    from effbench.session import Request
+    from effbench.suite import load_suite, make_axes, replace_axes
+
+    name, asked = load_suite(suite)
+    asked = replace_axes(asked, make_axes({k: v for k, v in axes.items() if v is not None}, "--"))
+    names = [m.strip() for m in mechanism.split(",")] if mechanism is not None else list(asked.mechanisms)
+    asked, _ = with_mechanisms(asked, [*names, *added])
+    asked = with_options(asked, _options(options))
+    if baseline is not None:
+        asked = asked.model_copy(update={"baseline": baseline})
+    return Request(
+        name=name,
+        suite=asked,
+        out=out or Path("results") / name,
+        budget=make_budget(memory_limit, cell_timeout, budget),
+        fresh=fresh,
+        command=shlex.join(["effbench", *sys.argv[1:]]),
+    )
+
+
+def _options(given: list[str]) -> dict[str, dict[str, str]]:
+    """``mechanism.option=value``; the mechanism's own name may hold dots, the option's may not."""
+    options: dict[str, dict[str, str]] = {}
+    for text in given:
+        place, equals, value = text.partition("=")
+        mechanism, dot, name = place.rpartition(".")
+        if not (equals and dot and mechanism and name and value):
+            raise BadInput(f"--option: {text!r} is not of the form mechanism.option=value")
+        options.setdefault(mechanism, {})[name] = value
+    return options
+
+
+def _measure(request: Request) -> None:
+    from rich.console import Console
+
+    from effbench.progress import Display
+    from effbench.session import measure
+    from effbench.summary import summarise
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with Display(Console(stderr=True)) as display:
+            finished = measure(request, watch=display)
+    except KeyboardInterrupt:
+        again = request.command.replace(" --fresh", "")
+        print(f"\ninterrupted; everything measured is in {request.out}. Go on with: {again}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    summarise(finished, request.out, Console())
+    if not (finished.frame["status"] == "ok").any():
+        raise NothingMeasured(
+            f"no cell of {len(finished.frame)} could be measured; see {request.out}/report.md"
+        )
+
+
+def _dry_run(request: Request) -> None:
+    from effbench.listing import as_plan
+    from effbench.session import plan_only
+
+    plan, known = plan_only(request)
+    print(as_plan(plan, known, request.budget.memory_limit))
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the program; errors made on purpose are a line and an exit code, everything else a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except NothingMeasured as error:
+        sys.exit(_say(error, NOTHING))
+    except EffbenchError as error:
+        sys.exit(_say(error, USAGE))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except typer.TyperException as error:
+        sys.exit(_say(error.format_message(), USAGE))
+    sys.exit(code or FINE)
+
+
+def _say(error: object, code: int) -> int:
+    print(f"effbench: {error}", file=sys.stderr)
+    return code

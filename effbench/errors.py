@@ -1,0 +1,13 @@
+"""The errors that effbench raises on purpose. The command line prints them without a traceback."""
+
+
+class EffbenchError(Exception):
+    """Something effbench cannot go on with; the message names the remedy."""
+
+
+class BadInput(EffbenchError):
+    """What the user gave is wrong: says where, what was wrong and what is accepted (exit code 2)."""
+
+
+class NothingMeasured(EffbenchError):
+    """There is no number to show (exit code 3)."""

@@ -1,0 +1,153 @@
+"""A fork server: imports torch once, computes nothing, and forks a fresh child for every question.
+
+``python -m effbench.forkserver KIND FD``. FD is a Unix socket to the runner. The runner sends one
+byte with two file descriptors, the child's channel and its log; the server answers with lines of
+JSON: ``{"ready": pid}``, ``{"forked": pid}``, ``{"ended": pid, "code": n, "signal": n}``. It ends,
+and takes every descendant with it, when the runner closes the socket or dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import sys
+
+from effbench import worker
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main() -> None:
+    """Serve until the runner is gone."""
+    kind, fd = sys.argv[1], int(sys.argv[2])
+    control = socket.socket(fileno=fd)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    os.set_blocking(wake_read, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    worker.prepare(kind)
+    _say(control, {"ready": os.getpid()})
+    try:
+        _serve(control, wake_read)
+    finally:
+        _end_descendants()
+
+
+def _serve(control: socket.socket, wake: int) -> None:
+    asked: set[int] = set()  # children that the runner knows of
+    while True:
+        ready, _, _ = select.select([control.fileno(), wake], [], [])
+        if wake in ready:
+            os.read(wake, 4096)
+            _reap(control, asked)
+        if control.fileno() in ready:
+            message, fds, _, _ = socket.recv_fds(control, 1, 2)
+            if not message:
+                return
+            channel, log = fds
+            asked.add(_fork(control, channel, log, wake))
+            os.close(channel)
+            os.close(log)
+
+
+def _fork(control: socket.socket, channel: int, log: int, wake: int) -> int:
+    server = os.getpid()
+    pid = os.fork()
+    if pid:
+        _say(control, {"forked": pid})
+        return pid
+    try:
+        _become_child(server, control, log, wake)
+        worker.answer(socket.socket(fileno=channel))
+    finally:
+        os._exit(1)
+
+
+def _become_child(server: int, control: socket.socket, log: int, wake: int) -> None:
+    os.setsid()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:
+        os._exit(1)
+    os.close(signal.set_wakeup_fd(-1))
+    os.close(wake)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    control.close()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    try:
+        # Where memory runs out, the kernel shall take the child and not the user's editor.
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        pass
+
+
+def _reap(control: socket.socket, asked: set[int]) -> None:
+    """Report every child that ended, and end what it left behind: its group, and orphans now ours."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None:
+            return
+        pid = ended.si_pid
+        _kill(-pid)  # still unreaped, so the number cannot have been given to anyone else
+        _, status = os.waitpid(pid, 0)
+        if pid in asked:
+            asked.remove(pid)
+            _kill_orphans()
+            code = os.waitstatus_to_exitcode(status)
+            _say(control, {"ended": pid, "code": max(code, 0), "signal": max(-code, 0)})
+
+
+def _kill_orphans() -> None:
+    """Kill the descendants that moved to a session of their own and outlived the child that made them.
+
+    The runner asks one question at a time, so once its child is reaped every other child is such a one.
+    """
+    for pid in _children():
+        _kill(-pid)
+        _kill(pid)
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def _end_descendants() -> None:
+    for pid in _children():
+        _kill(-pid)
+        _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _say(control: socket.socket, message: dict[str, int]) -> None:
+    with contextlib.suppress(OSError):  # the runner is gone; the next read ends the loop
+        control.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

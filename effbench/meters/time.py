@@ -1,0 +1,214 @@
+"""Wall time of one pass: a first call, a warm-up until steady, then blocks of at least a millisecond.
+
+A sample is the time of a block divided by its passes. The clock is read twice a block and nothing else
+happens between the readings: no tick, no garbage collection, no allocation of our own.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+try:  # Windows has no resource module: faults stay unknown there
+    import resource
+except ImportError:
+    resource = None  # type: ignore[assignment]
+
+BLOCK = 1e-3  # seconds: below it the clock's own cost and the scheduler's show
+MAX_SAMPLES = 60
+COSTLY = 5.0  # seconds of a first call from which it serves as warm-up of the only timed pass
+TICK_EVERY = 1.0  # seconds
+#: The warm-up ends when at least so many blocks and seconds have gone by and a pass took in the last two
+#: blocks within STEADY of the fastest; after WARM_LIMIT seconds it ends anyway, with at least one pass.
+WARM_BLOCKS = 5
+WARM_MIN = 0.1
+WARM_LIMIT = 0.3
+STEADY = 1.1
+
+
+def measure(
+    call: Callable[[int], Any],
+    *,
+    min_samples: int,
+    min_time: float,
+    single: bool,
+    warm: Callable[[], Any],
+    tick: Callable[[], Any],
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Times ``call(i)``, one pass on the i-th input of a ring of different values.
+
+    ``single``: a pass is known to be costly; ``warm()`` (a pass at a quarter of the length) and one timed
+    pass must do. The same holds for a first call of over 5 s, which is then the warm-up. ``tick()``
+    comes before every pass that may be long, else at most once a second, always outside timed sections.
+
+    Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (fewer than
+    ``min_samples``), ``unsteady`` (the medians of the first and last third differ by over 10 %).
+    """
+    clock = CudaClock() if device.startswith("cuda") else Clock()
+    ring = Passes(call, clock, tick)
+    first_call_s: float | None = None
+    with no_collection():
+        if single:
+            ring.before_long_pass()
+            warm()
+        else:
+            first_call_s = ring.run_long()
+        if single or (first_call_s is not None and first_call_s > COSTLY):
+            faults = minor_faults()
+            samples, passes = [ring.run_long(keep=True)], 1
+        else:
+            estimate = ring.warm_up(first_call_s or 0.0)
+            faults = minor_faults()
+            samples, passes = ring.sample(estimate, min_samples, min_time)
+        after = minor_faults()
+    return {
+        "samples_s": samples,
+        "device_samples_s": clock.device_samples or None,
+        "first_call_s": first_call_s,
+        "compile_s": None,
+        "minor_faults": None if faults is None or after is None else (after - faults) / passes,
+        "method": clock.method,
+        "flags": flags_of(samples, min_samples),
+    }
+
+
+def flags_of(samples: list[float], min_samples: int) -> list[str]:
+    """What a reader must know about a series before trusting its median."""
+    flags = []
+    if len(samples) < max(min_samples, 2):
+        flags.append("few-samples")
+    third = len(samples) // 3
+    if third >= 3:
+        early, late = median(samples[:third]), median(samples[-third:])
+        if max(early, late) > STEADY * min(early, late):
+            flags.append("unsteady")
+    return flags
+
+
+class Clock:
+    """Wall time from time.perf_counter_ns."""
+
+    method = "perf_counter"
+
+    def __init__(self) -> None:
+        self.device_samples: list[float] = []
+
+    def block(self, call: Callable[[int], Any], first: int, passes: int, *, keep: bool = False) -> float:
+        """Seconds that some consecutive passes take; each output is dropped before the next pass."""
+        start = time.perf_counter_ns()
+        for i in range(first, first + passes):
+            call(i)
+        return (time.perf_counter_ns() - start) / 1e9
+
+
+class CudaClock(Clock):
+    """Wall time up to the device's end beside the time between two events on its stream; L2 is warm."""
+
+    method = "perf_counter synchronised, cuda events, warm L2"
+
+    def block(self, call: Callable[[int], Any], first: int, passes: int, *, keep: bool = False) -> float:
+        """Seconds up to synchronisation; the device's own seconds a pass are kept where asked."""
+        import torch
+
+        begin, end = (torch.Event("cuda", enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        start = time.perf_counter_ns()
+        begin.record()
+        for i in range(first, first + passes):
+            call(i)
+        end.record()
+        torch.cuda.synchronize()
+        seconds = (time.perf_counter_ns() - start) / 1e9
+        if keep:
+            self.device_samples.append(begin.elapsed_time(end) / 1e3 / passes)
+        return seconds
+
+
+@dataclass
+class Passes:
+    """Runs passes over the ring, never the same index twice, and ticks between them."""
+
+    call: Callable[[int], Any]
+    clock: Clock
+    tick: Callable[[], Any]
+    done: int = 0
+    ticked: float = field(default=float("-inf"))
+
+    def before_long_pass(self) -> None:
+        """Tells the parent that a pass begins which may take long."""
+        self.tick()
+        self.ticked = time.monotonic()
+
+    def block(self, passes: int, *, keep: bool = False) -> float:
+        """Seconds of a block; a tick before it if the last is a second old."""
+        if time.monotonic() - self.ticked >= TICK_EVERY:
+            self.before_long_pass()
+        seconds = self.clock.block(self.call, self.done, passes, keep=keep)
+        self.done += passes
+        return seconds
+
+    def run_long(self, *, keep: bool = False) -> float:
+        """Seconds of one pass that may be long."""
+        self.before_long_pass()
+        return self.block(1, keep=keep)
+
+    def warm_up(self, first_call: float) -> float:
+        """Passes until steady; returns the fastest, the estimate for the length of a block."""
+        recent: list[float] = []  # seconds a pass of the last two blocks
+        fastest, spent, blocks, passes = float("inf"), first_call, 0, 1
+        while True:
+            seconds = self.block(passes)
+            recent = [*recent[-1:], seconds / passes]
+            fastest = min(fastest, recent[-1])
+            spent, blocks = spent + seconds, blocks + 1
+            steady = blocks >= WARM_BLOCKS and max(recent) <= STEADY * fastest
+            if spent >= WARM_LIMIT or (spent >= WARM_MIN and steady):
+                return fastest
+            if seconds < BLOCK:
+                passes *= 2
+
+    def sample(self, estimate: float, min_samples: int, min_time: float) -> tuple[list[float], int]:
+        """Seconds a pass of each block, and all passes run; a block under a millisecond is drawn again."""
+        samples: list[float] = []
+        before, total = self.done, 0.0
+        passes = passes_for(estimate)
+        while len(samples) < min_samples or (total < min_time and len(samples) < MAX_SAMPLES):
+            seconds = self.block(passes, keep=True)
+            if seconds < BLOCK:
+                passes = max(passes + 1, passes_for(seconds / passes))
+                del self.clock.device_samples[len(samples) :]
+                continue
+            samples.append(seconds / passes)
+            total += seconds
+            if len(samples) == 1 and min_time / MAX_SAMPLES > seconds:
+                passes = passes_for(seconds / passes, min_time / MAX_SAMPLES)
+        return samples, self.done - before
+
+
+def passes_for(seconds: float, block: float = BLOCK) -> int:
+    """Passes that fill a block with a fifth to spare."""
+    return max(1, int(1.2 * block / max(seconds, 1e-9)) + 1)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Collects garbage now and not again before the end."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def minor_faults() -> int | None:
+    """Page faults of this process without input or output so far; None where the system does not say."""
+    return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_minflt

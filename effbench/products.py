@@ -1,0 +1,167 @@
+"""The matrix-product provider: torch's own products, or oneDNN's where they are the faster ones.
+
+In float32, ``torch.mm`` goes to MKL, which on AMD CPUs runs at half the rate that oneDNN, in the same
+wheel, reaches with true float32 arithmetic. A run says which provider it asks for (``use``) and reads
+what really ran (``ran``). Whatever oneDNN does not take (float64, float16, other devices, fake tensors,
+products too small to matter, code under autocast or compilation) goes to torch.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from effbench.errors import BadInput
+
+PROVIDERS = ("torch", "onednn", "auto")
+
+#: Fewer multiply-adds than this are over before the choice of a library matters.
+SMALLEST = 1 << 18
+
+#: Likewise for one pair of a batch, which a batched product would share between threads.
+SMALLEST_OF_BATCH = 1 << 24
+
+_provider = "auto"
+_ran: set[str] = set()
+_faster: dict[torch.dtype, bool] = {}  # whether oneDNN won the trial, by dtype; once per process
+
+
+def use(provider: str) -> None:
+    """Choose the provider for this process and forget what ran so far."""
+    global _provider
+    if provider not in PROVIDERS:
+        raise BadInput(f"gemm {provider!r}: expected one of {', '.join(PROVIDERS)}")
+    _provider = provider
+    _ran.clear()
+
+
+def ran() -> str:
+    """What has run since ``use``: "torch", "onednn" or "torch+onednn"; "" before the first product."""
+    return "+".join(name for name in ("torch", "onednn") if name in _ran)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias`` with gradients: x [..., i], weight [o, i], bias [o]."""
+    if _takes(x, weight, x.numel() * weight.shape[0]):
+        return cast(Tensor, _Linear.apply(x, weight, bias))  # type: ignore[no-untyped-call]
+    _ran.add("torch")
+    return torch.nn.functional.linear(x, weight, bias)
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` with gradients, batched and broadcast as ``torch.matmul`` does it."""
+    if b.dim() == 2 and a.dim() >= 2:
+        return linear(a, b.mT)
+    pairs = a.shape[:-2].numel()
+    work = a.numel() // max(1, pairs) * b.shape[-1]
+    if a.shape[:-2] == b.shape[:-2] and work >= SMALLEST_OF_BATCH and _takes(a, b, work):
+        return cast(Tensor, _Batched.apply(a, b))  # type: ignore[no-untyped-call]
+    _ran.add("torch")
+    return torch.matmul(a, b)
+
+
+def mm(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """``a @ b`` of two matrices, without gradients. The result may or may not be ``out``."""
+    if _takes(a, b, a.numel() * b.shape[1]):
+        return _onednn(a, b.t(), None)
+    _ran.add("torch")
+    return torch.mm(a, b) if out is None else torch.mm(a, b, out=out)
+
+
+def addmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``total += a @ b`` without gradients."""
+    if _takes(a, b, a.numel() * b.shape[1]):
+        return total.add_(_onednn(a, b.t(), None))
+    _ran.add("torch")
+    return torch.addmm(total, a, b, out=total)  # not addmm_, which torch's FLOP counter does not know
+
+
+class _Linear(torch.autograd.Function):
+    """oneDNN's product has no gradient of its own: it would leave them empty with only a warning."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (x, weight) = grads, ctx.saved_tensors
+        rows = grad.flatten(0, -2)
+        to_x = linear(grad, weight.mT) if ctx.needs_input_grad[0] else None
+        to_weight = linear(rows.mT, x.flatten(0, -2).mT) if ctx.needs_input_grad[1] else None
+        return to_x, to_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
+
+
+class _Batched(torch.autograd.Function):
+    """One oneDNN product for each pair of a batch: only pairs large enough to carry a call come here."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        out = a.new_empty(*a.shape[:-1], b.shape[-1])
+        each = zip(out.flatten(0, -3), a.flatten(0, -3), b.flatten(0, -3), strict=True)
+        for target, left, right in each:
+            target.copy_(_onednn(left, right.mT, None))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (a, b) = grads, ctx.saved_tensors
+        to_a = matmul(grad, b.mT) if ctx.needs_input_grad[0] else None
+        return to_a, matmul(a.mT, grad) if ctx.needs_input_grad[1] else None
+
+
+def _takes(a: Tensor, b: Tensor, work: int) -> bool:
+    """Whether this product of ``work`` multiply-adds goes to oneDNN."""
+    if _provider == "torch" or work < SMALLEST or a.dtype != b.dtype or torch.compiler.is_compiling():
+        return False
+    if a.device.type != "cpu" or isinstance(a, FakeTensor) or isinstance(b, FakeTensor):
+        return False
+    if torch.is_autocast_enabled("cpu") or not _available(a.dtype):
+        return False
+    return _provider == "onednn" or _wins(a.dtype)
+
+
+def _available(dtype: torch.dtype) -> bool:
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
+
+
+def _wins(dtype: torch.dtype) -> bool:
+    """One trial of a few milliseconds, at the first product that could go either way."""
+    if dtype not in _faster:
+        a = torch.ones(512, 512, dtype=dtype)
+
+        def seconds(provider: str) -> float:
+            best = float("inf")
+            for _ in range(4):  # the first one warms up
+                start = time.perf_counter()
+                torch.mm(a, a) if provider == "torch" else _pointwise(a, a, None)
+                best = min(best, time.perf_counter() - start)
+            return best
+
+        with torch.no_grad():
+            _faster[dtype] = seconds("onednn") < 0.9 * seconds("torch")
+    return _faster[dtype]
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    _ran.add("onednn")
+    # A weight that is neither dense nor a dense one transposed takes a path a thousand times slower.
+    if not (weight.is_contiguous() or weight.mT.is_contiguous()):
+        weight = weight.contiguous()
+    return _pointwise(x, weight, bias)
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], ""))

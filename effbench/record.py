@@ -1,0 +1,111 @@
+"""A record is the answer to one visit of a cell: one JSON line, raw samples, no statistic."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from effbench.cell import Cell
+
+SCHEMA = 1
+
+Status = Literal[
+    "ok",
+    "oom",
+    "oom-predicted",
+    "timeout",
+    "crashed",
+    "incorrect",
+    "unsupported",
+    "skipped",
+    "error",
+]
+STATUSES: tuple[str, ...] = Status.__args__  # type: ignore[attr-defined]
+
+#: Where in a visit something happened.
+STAGES = ("load", "build", "check", "predict", "prefill", "time", "memory", "counts")
+
+
+class Part(BaseModel):
+    """A block of a record; unknown keys of later versions are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Time(Part):
+    """Seconds of each pass, in the order in which they were taken."""
+
+    samples_s: list[float] = []
+    device_samples_s: list[float] | None = None
+    first_call_s: float | None = None
+    compile_s: float | None = None
+    minor_faults: float | None = None  # page faults a pass
+    method: str = "perf_counter"
+
+
+class Memory(Part):
+    """Bytes: the rise above the state just before the call, and what was in place."""
+
+    peak_bytes: int | None = None
+    peak_method: str = ""
+    alloc_bytes: int | None = None
+    alloc_method: str = ""
+    live_bytes: int | None = None
+    grad_bytes: int | None = None
+    saved_bytes: int | None = None
+    workspace_bytes: int | None = None
+    predicted_bytes: int | None = None
+    device: dict[str, Any] | None = None
+
+
+class FlopsBlock(Part):
+    """FLOPs of one pass by kind (a multiply-add is 2): declared, counted and needed."""
+
+    formula: dict[str, float] | None = None
+    counted: dict[str, float] | None = None
+    needed: dict[str, float] | None = None
+    uncounted_ops: dict[str, int] = {}
+    bytes_moved: int | None = None
+
+
+class Record(Part):
+    """One visit to one cell."""
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    id: str
+    cell: dict[str, Any]
+    status: Status
+    stage: str = ""
+    reason: str = ""
+    caused_by: str = ""
+    flags: list[str] = []
+    time: Time | None = None
+    memory: Memory | None = None
+    flops: FlopsBlock | None = None
+    instructions: int | None = None
+    path: dict[str, str] = {}
+    params: int | None = None
+    round: int = 0
+    source: str = ""
+    environment: str = ""
+    started: str = ""
+    took_s: float = 0.0
+    process: str = ""  # the fork server that timed it: the unit of replication
+    limits: dict[str, float] = {}  # the limits in force, so that a resumed run knows what they caused
+
+    @model_validator(mode="after")
+    def _numbers_only_where_ok(self) -> Record:
+        numbers = (self.time, self.memory, self.flops, self.instructions, self.params)
+        if self.status != "ok" and any(number is not None for number in numbers):
+            raise ValueError(f"status {self.status} carries numbers; only ok may")
+        return self
+
+    def line(self) -> str:
+        """This record as its line in ``records.jsonl``, without the newline."""
+        return self.model_dump_json(by_alias=True)
+
+    @property
+    def question(self) -> Cell:
+        """The cell that this answers."""
+        return Cell(**self.cell)

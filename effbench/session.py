@@ -1,0 +1,188 @@
+"""A whole run from a suite to its folder: describe, plan, measure, report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from effbench import environment
+from effbench.cell import Budget, usable_cores
+from effbench.errors import EffbenchError
+from effbench.frame import Run, load_run
+from effbench.pickled import send
+from effbench.plan import Plan, make_plan
+from effbench.registry import MECHANISMS, Registry
+from effbench.render import write_reports
+from effbench.runner import Progress, run_plan, still_valid
+from effbench.store import Store
+from effbench.suite import Suite
+from effbench.visit import Servers, Visitor
+
+#: What a run writes when it ends, however it ends.
+REPORTS = ("csv", "markdown", "png", "html")
+_CEILINGS_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked of a run: the question, where it goes, and the words that repeat it."""
+
+    name: str  # of the suite
+    suite: Suite
+    out: Path
+    budget: Budget
+    extra: Sequence[Any] = ()  # mechanisms as Python objects
+    fresh: bool = False
+    command: str = ""
+
+
+def measure(request: Request, *, watch: Callable[[Progress], None] = lambda _: None) -> Run:
+    """Carry out a run into its folder, going on with what is there, and write its reports.
+
+    Raises:
+        BadInput: something asked for does not exist, before anything is measured.
+        KeyboardInterrupt: after everything measured was written, with the run marked interrupted.
+    """
+    with Store(request.out) as store, _prepared(request) as (visitor, plan, facts):
+        if request.fresh:
+            store.clear()
+        info = _info(request, plan, visitor.environment, facts, store.info() or {})
+        store.write_info(info)
+        answered = store.records()
+        waiting = len(still_valid(answered, plan, visitor.environment, request.budget)) < len(plan.cells)
+        if waiting:
+            visitor.servers.start(plan.cells, request.budget.most_rounds)
+            _keep_ceilings(info, plan, visitor)
+            store.write_info(info)
+        visitor.faster = info["faster"].get(visitor.environment, {})
+        try:
+            run_plan(plan, visitor, request.budget, answered=answered, append=store.append, watch=watch)
+            info["state"] = "finished"
+        except KeyboardInterrupt:
+            info["state"] = "interrupted"
+            raise
+        finally:
+            info["circumstances"][-1]["after"] = environment.circumstances()
+            store.write_info(info)
+            finished = load_run(request.out)
+            write_reports(finished, request.out, REPORTS)
+    return finished
+
+
+def plan_only(request: Request) -> tuple[Plan, list[Mapping[str, Any]]]:
+    """The plan, and for each cell what is known before it is measured: support, FLOPs, predicted bytes."""
+    with _prepared(request) as (visitor, plan, _):
+        known: list[Mapping[str, Any]] = []
+        for cell in plan.cells:
+            description = plan.mechanisms[cell.mechanism]
+            reason, formula = visitor.surveys.get(cell.id, (None, None))
+            answer: Mapping[str, Any] = {}
+            if description.error is None and reason is None:
+                answer = visitor.ask("counts", cell, "counts", spec=description.spec).answer
+            known.append({"unsupported": description.error or reason, "formula": formula, **answer})
+        return plan, known
+
+
+def describe_all(specs: Sequence[str]) -> list[Any]:
+    """Descriptions of mechanisms, each loaded in a child of its own."""
+    with _visitor(Budget(memory_limit=environment.default_memory_limit(), load_timeout=20.0)) as visitor:
+        return [visitor.describe(spec, threads=usable_cores()) for spec in specs]
+
+
+@contextmanager
+def _visitor(budget: Budget, logs: Path | None = None) -> Iterator[Visitor]:
+    servers = Servers()
+    try:
+        yield Visitor(servers=servers, budget=budget, logs=logs or Path("/dev"), seed=0)
+    finally:
+        servers.stop()
+
+
+@contextmanager
+def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]]:
+    """A visitor with its environment known and every cell surveyed, and the plan."""
+    registry = Registry.installed(MECHANISMS)
+    named = request.suite.mechanisms or ([] if request.extra else list(registry.claims))
+    for spec in named:
+        registry.check(spec)
+    with _visitor(request.budget, request.out / "logs") as visitor:
+        threads = usable_cores()
+        given = [send(thing, request.out / "plugins") for thing in request.extra]
+        asked = [(spec, "") for spec in named] + given
+        descriptions = [visitor.describe(spec, threads=threads, source=source) for spec, source in asked]
+        plan = make_plan(request.suite, descriptions)
+        visitor.seed = plan.seed
+        facts = environment.facts(_hello(visitor, threads))
+        visitor.environment = environment.digest(facts)
+        for name, description in plan.mechanisms.items():
+            cells = [cell for cell in plan.cells if cell.mechanism == name]
+            if description.error is None and cells:
+                visitor.survey(description, cells)
+        yield visitor, plan, facts
+
+
+def _hello(visitor: Visitor, threads: int) -> dict[str, Any]:
+    server = visitor.servers.get("counts", threads=threads, allocator="default")
+    log = visitor._log("hello")
+    outcome = server.ask({"question": "hello"}, log=log, allow=60)
+    if outcome.ended != "answered" or "torch" not in outcome.answer:
+        raise EffbenchError(
+            f"torch could not be asked what it is: {outcome.reason or outcome.answer.get('reason')}"
+        )
+    facts: dict[str, Any] = outcome.answer["torch"]
+    return facts
+
+
+def _info(
+    request: Request, plan: Plan, digest: str, facts: Mapping[str, Any], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What ``run.json`` says: all that reports need beside the records."""
+    from effbench import __version__
+
+    budget = request.budget
+    return {
+        "schema": 1,
+        "suite": request.name,
+        "title": request.suite.title or request.name,
+        "description": request.suite.description,
+        "command": request.command,
+        "baseline": request.suite.baseline,
+        "plan": [{"id": cell.id, "cell": asdict(cell)} for cell in plan.cells],
+        "mechanisms": {name: asdict(d) for name, d in plan.mechanisms.items()},
+        "environments": {**before.get("environments", {}), digest: facts},
+        "environment": digest,
+        "circumstances": [*before.get("circumstances", []), environment.circumstances()],
+        "ceilings": dict(before.get("ceilings", {})),
+        "faster": dict(before.get("faster", {})),
+        "limits": {"memory_limit": budget.memory_limit, "cell_timeout": budget.cell_timeout},
+        "seed": plan.seed,
+        "effbench": __version__,
+        "state": "running",
+    }
+
+
+def _keep_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:
+    """Measure what this machine can do, once for an environment; a resumed run keeps what it has."""
+    digest = visitor.environment
+    if digest in info["ceilings"] or not plan.cells:
+        return
+    cell = max(plan.cells, key=lambda c: c.threads)
+    dtypes = list(dict.fromkeys(c.dtype for c in plan.cells))
+    server = visitor.servers.get("time", threads=cell.threads, allocator="warm")
+    allow = _CEILINGS_S * len(dtypes)
+    request = {
+        "question": "ceilings",
+        "threads": cell.threads,
+        "dtypes": dtypes,
+        "device": cell.device,
+        "allow": allow,
+        "path": sys.path,
+    }
+    outcome = server.ask(request, log=visitor._log("ceilings"), allow=allow)
+    if outcome.answer.get("status") == "ok":
+        info["ceilings"][digest] = outcome.answer["ceilings"]
+        info["faster"][digest] = outcome.answer["faster"]

@@ -1,0 +1,144 @@
+"""Statistics of times: pure functions on lists of seconds, no clock and no table.
+
+A *group* is what one process measured, in the order in which it was measured. Passes of one process
+resemble each other more than passes of different processes, so the process is the unit of replication:
+the value of a cell is the median over processes of each process' median, and its interval comes from a
+hierarchical bootstrap that draws processes first and moving blocks of their passes second.
+
+Everything is seeded: the same samples give the same interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Groups = Sequence[Sequence[float]]
+
+CONFIDENCE = 0.95
+#: Resamples of a cell, and of the passes within one of its processes.
+DRAWS, BLOCK_DRAWS = 1000, 200
+#: A longer sequence of passes is condensed to so many medians of consecutive passes.
+CONDENSED = 64
+#: From so many processes on, a cell's own spread is trusted alone.
+ENOUGH_PROCESSES = 5
+#: The share of cells with the largest spread that does not enter the pooled spread.
+TRIMMED = 0.05
+
+
+def median_of_medians(groups: Groups) -> float:
+    """Seconds: the median over processes of each process' median."""
+    return float(np.median([np.median(group) for group in groups]))
+
+
+def process_spread(cells: Iterable[Groups]) -> float | None:
+    """The run's process-to-process spread: pooled standard deviation of log medians.
+
+    None where no cell was measured by several processes. The noisiest cells are left out
+    (``TRIMMED``), so that one disturbed cell does not widen all others.
+    """
+    variances, freedoms = [], []
+    for groups in cells:
+        if len(groups) > 1:
+            logs = np.log([np.median(group) for group in groups])
+            variances.append(float(np.var(logs, ddof=1)))
+            freedoms.append(len(groups) - 1)
+    if not variances:
+        return None
+    keep = np.argsort(variances)[: math.ceil(len(variances) * (1 - TRIMMED))]
+    return math.sqrt(float(np.average(np.array(variances)[keep], weights=np.array(freedoms)[keep])))
+
+
+def median_interval(groups: Groups, spread: float | None = None, seed: int = 0) -> tuple[float, float] | None:
+    """The 95 % interval of ``median_of_medians``, in seconds; None where nothing says how processes differ.
+
+    ``spread`` is the run's ``process_spread``. A single process borrows it; two to four processes
+    alone would claim too much (the range of three medians misses the truth one time in four), so
+    there the wider of their own interval and the pooled one counts.
+    """
+    draws = _draws(groups, spread, seed)
+    if draws is None:
+        return None
+    value = median_of_medians(groups)
+    low, high = _bounds(draws)
+    return min(low, value), max(high, value)
+
+
+def ratio_interval(
+    base: Groups, head: Groups, base_spread: float | None, head_spread: float | None, seed: int = 0
+) -> tuple[float, float] | None:
+    """The 95 % interval of head / base (both as ``median_of_medians``); None as in ``median_interval``."""
+    below, above = _draws(base, base_spread, seed), _draws(head, head_spread, seed + 1)
+    if below is None or above is None:
+        return None
+    return _bounds(above / below)
+
+
+def _bounds(draws: Floats) -> tuple[float, float]:
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(draws, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _draws(groups: Groups, spread: float | None, seed: int) -> Floats | None:
+    """Resampled values of the cell, in seconds."""
+    if not groups or (len(groups) == 1 and spread is None):
+        return None
+    own = _bootstrap(groups, seed)
+    if spread is None or len(groups) >= ENOUGH_PROCESSES:
+        return own
+    noise = np.exp(spread * _noise(len(groups), seed))
+    if len(groups) == 1:
+        return own * noise
+    pooled = median_of_medians(groups) * noise
+    return pooled if np.std(np.log(pooled)) > np.std(np.log(own)) else own
+
+
+def _bootstrap(groups: Groups, seed: int) -> Floats:
+    """Draws processes with replacement, then a resampled median of each process drawn."""
+    medians = np.stack([_block_medians(group, seed) for group in groups])  # [processes, BLOCK_DRAWS]
+    process, block = _picks(len(groups), seed)
+    drawn: Floats = np.median(medians[process, block], axis=1)
+    return drawn
+
+
+def _block_medians(group: Sequence[float], seed: int) -> Floats:
+    """Medians of resamples by moving blocks, which keep the order of neighbouring passes."""
+    passes = np.asarray(group, dtype=np.float64)
+    centre = np.median(passes)
+    if len(passes) > CONDENSED:
+        width = len(passes) // CONDENSED
+        passes = np.median(passes[: width * CONDENSED].reshape(CONDENSED, width), axis=1)
+    drawn: Floats = np.median(passes[_block_indices(len(passes), seed)], axis=1)
+    return drawn * (centre / np.median(passes))
+
+
+@lru_cache(maxsize=256)
+def _block_indices(length: int, seed: int) -> NDArray[np.int64]:
+    """Indices [BLOCK_DRAWS, length] of moving blocks, each about the cube root of ``length`` long."""
+    block = max(1, round(length ** (1 / 3)))
+    starts = np.random.default_rng((seed, length)).integers(
+        0, length - block + 1, size=(BLOCK_DRAWS, -(-length // block))
+    )
+    return (starts[:, :, None] + np.arange(block)).reshape(BLOCK_DRAWS, -1)[:, :length]
+
+
+@lru_cache(maxsize=64)
+def _picks(processes: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which process and which of its resampled medians stands in each place of each draw."""
+    random = np.random.default_rng((seed, processes, 1))
+    size = (DRAWS, processes)
+    return random.integers(0, processes, size=size), random.integers(0, BLOCK_DRAWS, size=size)
+
+
+@lru_cache(maxsize=64)
+def _noise(processes: int, seed: int) -> Floats:
+    """Medians of so many standard normal values, one a draw."""
+    values = np.random.default_rng((seed, processes, 2)).standard_normal((DRAWS, processes))
+    drawn: Floats = np.median(values, axis=1)
+    return drawn

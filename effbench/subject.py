@@ -1,0 +1,178 @@
+"""What is measured: a mechanism built for a cell, its inputs, and one pass over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from effbench.cell import Cell
+from effbench.plugin import Mechanism, Shape
+
+#: Bytes that the ring of inputs may take; two inputs at the least.
+_RING_BYTES = 64 * 1024 * 1024
+_RING = 4
+
+
+class Unsupported(Exception):
+    """The cell asks for what the mechanism does not offer."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A built module and ``call(i)``, which makes one pass over the i-th input of a ring."""
+
+    module: nn.Module
+    inputs: list[torch.Tensor]
+    call: Callable[[int], Any]
+
+    @property
+    def live(self) -> list[torch.Tensor]:
+        """The tensors in place before a pass: parameters, buffers and inputs."""
+        return [*self.module.parameters(), *self.module.buffers(), *self.inputs]
+
+    @property
+    def params(self) -> int:
+        """The number of parameters."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+def build_module(mechanism: Mechanism, cell: Cell, *, seed: int) -> nn.Module:
+    """The mechanism's module for a cell, in the cell's dtype and on its device."""
+    torch.manual_seed(seed)
+    shape = Shape(batch=cell.batch, seq=cell.seq, dim=cell.dim, heads=cell.heads)
+    with _default_dtype(getattr(torch, cell.dtype)):
+        module = mechanism.build(shape, causal=cell.causal, **cell.options)
+    if not _is_at(module, cell):
+        module = module.to(device=cell.device, dtype=getattr(torch, cell.dtype))
+    return module.train(cell.mode == "train")
+
+
+def build_subject(
+    mechanism: Mechanism, cell: Cell, *, seed: int, ring: int = _RING, empty: bool = False
+) -> Subject:
+    """A subject for a cell.
+
+    Args:
+        ring: inputs of different values, fewer where they would take too much memory.
+        empty: leave the inputs' values out, for fake tensors.
+
+    Raises:
+        Unsupported: the level or mode needs a method that the module does not have.
+    """
+    module = build_module(mechanism, cell, seed=seed)
+    size = cell.batch * cell.seq * cell.dim * getattr(torch, cell.dtype).itemsize
+    count = max(min(ring, _RING_BYTES // size), min(ring, 2))
+    inputs = [_input(cell, seed, repeat, empty) for repeat in range(count)]
+    return Subject(module, inputs, _pass(module, inputs, cell))
+
+
+def make_input(cell: Cell, seed: int, repeat: int) -> torch.Tensor:
+    """N(0, 1) of shape [b, n, d]; depends on seed, repeat and shape alone, whatever the mechanism."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + repeat)
+    values = torch.randn(cell.batch, cell.seq, cell.dim, generator=generator)
+    return values.to(device=cell.device, dtype=getattr(torch, cell.dtype))
+
+
+def quarter(cell: Cell) -> Cell:
+    """The same cell at a quarter of its length."""
+    return replace(cell, seq=max(1, cell.seq // 4))
+
+
+def _is_at(module: nn.Module, cell: Cell) -> bool:
+    """Whether nothing needs moving: fake parameters cannot be moved, so what is right is left alone."""
+    device, dtype = torch.device(cell.device), getattr(torch, cell.dtype)
+    held = [*module.parameters(), *module.buffers()]
+    return all(t.device == device and (t.dtype == dtype or not t.is_floating_point()) for t in held)
+
+
+def _input(cell: Cell, seed: int, repeat: int, empty: bool) -> torch.Tensor:
+    if empty:
+        shape = (cell.batch, cell.seq, cell.dim)
+        return torch.empty(shape, dtype=getattr(torch, cell.dtype), device=cell.device)
+    return make_input(cell, seed, repeat)
+
+
+def _pass(module: nn.Module, inputs: list[torch.Tensor], cell: Cell) -> Callable[[int], Any]:
+    if cell.mode == "decode":
+        return _decode_pass(module, inputs, cell)
+    function, operands = _at_level(module, inputs, cell)
+    if cell.compile:
+        function = torch.compile(function)
+    if cell.mode == "train":
+        return _train_pass(module, function, operands)
+
+    def forward(i: int) -> Any:
+        with torch.no_grad():
+            return function(*operands[i % len(operands)])
+
+    return forward
+
+
+def _at_level(
+    module: nn.Module, inputs: list[torch.Tensor], cell: Cell
+) -> tuple[Callable[..., Any], list[tuple[torch.Tensor, ...]]]:
+    """The function that the level times, and ready-made operands for it."""
+    if cell.level == "layer":
+        return module, [(x,) for x in inputs]
+    project, mix = getattr(module, "project", None), getattr(module, "mix", None)
+    if project is None or mix is None:
+        raise Unsupported(
+            f"{cell.mechanism} offers no project and mix, so its operator cannot be measured alone"
+        )
+    with torch.no_grad():
+        made = [project(x) for x in inputs]
+    return mix, [tuple(m) if isinstance(m, tuple | list) else (m,) for m in made]
+
+
+def _train_pass(
+    module: nn.Module, function: Callable[..., Any], operands: list[tuple[torch.Tensor, ...]]
+) -> Callable[[int], Any]:
+    """Forward and backward: gradients for the operands and every parameter."""
+    leaves = [[t.detach().requires_grad_(t.is_floating_point()) for t in ts] for ts in operands]
+    parameters = list(module.parameters())
+
+    def train(i: int) -> Any:
+        tensors = leaves[i % len(leaves)]
+        y = function(*tensors)
+        # The gradient that arrives has values of its own: ones would be a special case.
+        torch.autograd.backward(
+            y, tensors[0].detach().expand_as(y) if tensors[0].shape == y.shape else y.detach()
+        )
+        # Dropped at the end, not at the start: a pass then frees nothing that an earlier one made.
+        for tensor in (*tensors, *parameters):
+            tensor.grad = None
+        return y
+
+    return train
+
+
+def _decode_pass(module: nn.Module, inputs: list[torch.Tensor], cell: Cell) -> Callable[[int], Any]:
+    """One more token at context length seq; the context is built beforehand."""
+    step, prefill = getattr(module, "step", None), getattr(module, "prefill", None)
+    if step is None or prefill is None:
+        raise Unsupported(f"{cell.mechanism} offers no prefill and step, so decoding cannot be measured")
+    with torch.no_grad():
+        state = prefill(inputs[0])
+    tokens = [x[:, -1].clone() for x in inputs]
+
+    def decode(i: int) -> Any:
+        with torch.no_grad():
+            return step(tokens[i % len(tokens)], state)[0]
+
+    return decode
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Parameters are made in the cell's dtype at once: made in float32 first, they would need both."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,285 @@
+"""A suite is the question of a whole run: which mechanisms, which lines through the space of axes.
+
+Read from TOML; an unknown key or value is refused with its place and what is accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from effbench.cell import ALLOCATORS, DTYPES, GEMMS, LEVELS, MODES, PRECISIONS
+from effbench.errors import BadInput
+from effbench.grammar import parse_axis, parse_option
+
+NUMBERS = ("batch", "seq", "dim", "heads", "threads")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "mode": MODES,
+    "level": LEVELS,
+    "dtype": DTYPES,
+    "gemm": GEMMS,
+    "precision": PRECISIONS,
+    "allocator": ALLOCATORS,
+}
+FLAGS = ("causal", "compile")
+
+#: One value, an expression or a list: the schema for editors says so, validation makes a list of it.
+Numbers = Annotated[
+    list[int],
+    WithJsonSchema({"type": ["integer", "string", "array"], "items": {"type": ["integer", "string"]}}),
+]
+Words = Annotated[list[str], WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}})]
+Flags = Annotated[list[bool], WithJsonSchema({"type": ["boolean", "array"], "items": {"type": "boolean"}})]
+Option = Annotated[list[Any], WithJsonSchema({})]
+
+
+class Axes(BaseModel):
+    """The values of some axes; what is not given takes its default. Numbers follow the axis grammar."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch: Numbers | None = Field(None, description="samples at once, such as 8 or '1..32'")
+    seq: Numbers | None = Field(None, description="sequence lengths, such as '1024..65536'")
+    dim: Numbers | None = Field(None, description="widths, such as '64..1024'")
+    heads: Numbers | None = Field(None, description="heads; left out: one for every 64 of the width")
+    threads: Numbers | None = Field(None, description="threads; left out: the usable cores")
+    mode: Words | None = Field(None, description=", ".join(MODES))
+    level: Words | None = Field(None, description=", ".join(LEVELS))
+    dtype: Words | None = Field(None, description=", ".join(DTYPES))
+    device: Words | None = Field(None, description="cpu, cuda or cuda:1")
+    gemm: Words | None = Field(None, description=", ".join(GEMMS))
+    precision: Words | None = Field(None, description=", ".join(PRECISIONS))
+    allocator: Words | None = Field(None, description=", ".join(ALLOCATORS))
+    causal: Flags | None = Field(None, description="true or false")
+    compile: Flags | None = Field(None, description="true or false")
+
+    @field_validator(*NUMBERS, mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        return None if value is None else _or_value_error(parse_axis, value, where="value")
+
+    @field_validator(*CHOICES, "device", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [word.strip() for word in value.split(",")]
+        return _once(value)
+
+    @field_validator(*CHOICES)
+    @classmethod
+    def _known(cls, value: list[str] | None, info: Any) -> list[str] | None:
+        accepted = CHOICES[info.field_name]
+        for word in value or ():
+            if word not in accepted:
+                raise ValueError(f"{word!r} is none of {', '.join(accepted)}")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: list[str] | None) -> list[str] | None:
+        for word in value or ():
+            if word.partition(":")[0] not in ("cpu", "cuda"):
+                raise ValueError(f"{word!r} is none of cpu, cuda, cuda:N")
+        return value
+
+    @field_validator(*FLAGS, mode="before")
+    @classmethod
+    def _flags(cls, value: Any) -> Any:
+        return _once([value] if isinstance(value, bool) else value)
+
+    @property
+    def given(self) -> dict[str, list[Any]]:
+        """The axes that were given, with their values."""
+        return {name: value for name, value in self if value is not None}
+
+
+class Suite(BaseModel):
+    """Mechanisms, the axes that all sweeps share, and the sweeps: each a product of its own axes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = ""
+    description: str = ""
+    mechanisms: list[str] = Field(
+        [], description="as they are named anywhere; left out: every installed mechanism"
+    )
+    baseline: str = Field("mha-sdpa", description="the mechanism that others are compared with, or none")
+    axes: Axes = Axes()
+    sweep: list[Axes] = Field([Axes()], min_length=1)
+    options: dict[str, dict[str, Option]] = Field({}, description="options by mechanism, such as window")
+
+    @field_validator("mechanisms")
+    @classmethod
+    def _mechanisms_once(cls, value: list[str]) -> list[str]:
+        _once(value)
+        return value
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _options(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            mechanism: {
+                name: _or_value_error(_option_once, given, where=f"{mechanism}.{name}")
+                for name, given in table.items()
+            }
+            if isinstance(table, dict)
+            else table
+            for mechanism, table in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _axes_are_given_once(self) -> Suite:
+        for index, sweep in enumerate(self.sweep):
+            both = sorted(set(sweep.given) & set(self.axes.given))
+            if both:
+                raise ValueError(
+                    f"sweep[{index}] and axes both give {', '.join(both)}; give it in one of them"
+                )
+        for index, sweep in enumerate(self.sweep):
+            for other, earlier in enumerate(self.sweep[:index]):
+                if _within(sweep.given, earlier.given):
+                    raise ValueError(f"sweep[{index}] asks cells twice: sweep[{other}] holds all of them")
+        return self
+
+    def sweeps(self) -> list[dict[str, list[Any]]]:
+        """Every sweep with the shared axes filled in."""
+        return [{**self.axes.given, **sweep.given} for sweep in self.sweep]
+
+
+def make_axes(given: Mapping[str, Any], where: str) -> Axes:
+    """Axes from plain data; ``where`` stands directly in front of the axis in an error: ``--`` for ``--seq``.
+
+    Raises:
+        BadInput: the first value that is not accepted.
+    """
+    try:
+        return Axes.model_validate(given)
+    except ValidationError as error:
+        raise BadInput(f"{where}{_explain(error)}") from None
+
+
+def replace_axes(suite: Suite, axes: Axes) -> Suite:
+    """The suite with some axes asked otherwise, as the command line does.
+
+    Lengths alone replace those of the sweeps that sweep length, and leave the others as they are; a
+    single length moves every sweep there. Widths likewise. Both together are exactly their product.
+    Any other axis is replaced in every sweep.
+    """
+    given = axes.given
+    sweeps = suite.sweeps()
+    if "seq" in given and "dim" in given:
+        sweeps = sweeps[:1]
+    for name, values in given.items():
+        swept = [sweep for sweep in sweeps if len(sweep.get(name, ())) > 1]
+        lines_only = name in ("seq", "dim") and len(values) > 1 and swept
+        for sweep in swept if lines_only else sweeps:
+            sweep[name] = values
+    return suite.model_copy(update={"axes": Axes(), "sweep": [Axes(**sweep) for sweep in sweeps]})
+
+
+def load_suite(name: str) -> tuple[str, Suite]:
+    """(name, suite) of a built-in suite, or of a TOML file where a path is given.
+
+    Raises:
+        BadInput: no such suite or file, not TOML, or something in it is not accepted.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise BadInput(f"there is no file {name}")
+        return path.stem, _from_file(path.read_text(), name, path.parent)
+    known = built_in()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}, or a path to a .toml"
+        raise BadInput(f"no suite called {name!r}; {hint}")
+    return name, parse_suite(known[name].read_text(), f"suites/{name}.toml")
+
+
+def built_in() -> dict[str, Any]:
+    """The suites that come with effbench, by name."""
+    folder = resources.files("effbench.suites")
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".toml"): f for f in files}
+
+
+def parse_suite(text: str, where: str) -> Suite:
+    """A suite from the text of a TOML file; ``where`` stands in front of every error."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{where}: not TOML: {error}") from None
+    return make_suite(data, where)
+
+
+def make_suite(data: Mapping[str, Any], where: str) -> Suite:
+    """A suite from plain data.
+
+    Raises:
+        BadInput: the first thing that is not accepted, with its place.
+    """
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as error:
+        raise BadInput(f"{where}: {_explain(error)}") from None
+
+
+def _from_file(text: str, where: str, folder: Path) -> Suite:
+    suite = parse_suite(text, where)
+    # A plugin's file is named relative to the suite that names it.
+    named = [str(folder / m) if ".py" in m and not Path(m).is_absolute() else m for m in suite.mechanisms]
+    return suite.model_copy(update={"mechanisms": named})
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"]).lstrip(".")
+    if first["type"] == "extra_forbidden":
+        inside = first["loc"][:-1]
+        accepted = Axes.model_fields if inside else Suite.model_fields
+        return f"unknown key {place}; expected one of {', '.join(sorted(accepted))}"
+    message = first["msg"].removeprefix("Value error, ").removeprefix("value: ")
+    return f"{place}: {message}" if place else message
+
+
+def _within(inner: Mapping[str, list[Any]], outer: Mapping[str, list[Any]]) -> bool:
+    return inner.keys() == outer.keys() and all(set(inner[name]) <= set(outer[name]) for name in inner)
+
+
+def _or_value_error(parse: Any, value: Any, *, where: str) -> Any:
+    try:
+        return parse(value, where=where)
+    except BadInput as error:
+        raise ValueError(str(error)) from None
+
+
+def _option_once(value: Any, *, where: str) -> list[Any]:
+    values = parse_option(value, where=where)
+    _once(values)
+    return values
+
+
+def _once(values: Any) -> Any:
+    if isinstance(values, list):
+        if not values:
+            raise ValueError("the list is empty")
+        twice = [value for index, value in enumerate(values) if value in values[:index]]
+        if twice:
+            raise ValueError(f"{', '.join(map(str, twice))} is asked twice")
+    return values

@@ -1,0 +1,324 @@
+"""One visit to one cell: asks its questions, each in a fresh child, and makes the record."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from effbench.cell import Budget, Cell
+from effbench.environment import server_environment
+from effbench.errors import BadInput
+from effbench.plan import Description
+from effbench.processes import Outcome, Server
+from effbench.record import FlopsBlock, Memory, Record, Status, Time
+
+_WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
+_MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
+_FEW_CALLS = 20_000  # the profiler keeps about 15 KB for every operator call
+_CHEAP_S = 1.0
+
+
+class Servers:
+    """The fork servers of a run, started when first needed: one for each kind, threads and allocator."""
+
+    def __init__(self) -> None:
+        self._servers: dict[tuple[str, int, str, int], Server] = {}
+
+    def get(self, kind: str, *, threads: int, allocator: str, replicate: int = 0) -> Server:
+        """The server for a kind of question; ``replicate`` tells apart several of one kind."""
+        allocator = allocator if kind == "time" else "default"  # the others have settings of their own
+        key = (kind, threads, allocator, replicate)
+        if key not in self._servers:
+            self._servers[key] = Server(kind, server_environment(kind, threads=threads, allocator=allocator))
+        return self._servers[key]
+
+    def start(self, cells: Sequence[Cell], rounds: int) -> None:
+        """Start every server that visits to these cells will need, all at once, before anything is timed."""
+        settings = dict.fromkeys((cell.threads, cell.allocator) for cell in cells)
+        kinds = [("memory", 0), ("counts", 0), *(("time", replicate) for replicate in range(rounds))]
+        wanted = [
+            self.get(kind, threads=threads, allocator=allocator, replicate=replicate)
+            for threads, allocator in settings
+            for kind, replicate in kinds
+        ]
+        for server in wanted:
+            server.spawn()
+        for server in wanted:
+            server.start()
+
+    def stop(self) -> None:
+        """End all of them."""
+        for server in self._servers.values():
+            server.stop()
+        self._servers.clear()
+
+
+@dataclass
+class Visitor:
+    """Asks questions on behalf of a run and turns what becomes of them into records."""
+
+    servers: Servers
+    budget: Budget
+    logs: Path
+    seed: int
+    environment: str = ""
+    faster: Mapping[str, str] = field(default_factory=dict)  # dtype -> provider that gemm auto means
+    surveys: dict[str, tuple[str | None, dict[str, float] | None]] = field(default_factory=dict)
+    _checked: dict[str, Outcome] = field(default_factory=dict)
+
+    def describe(self, spec: str, *, threads: int, source: str = "") -> Description:
+        """What a mechanism says of itself; one that cannot be loaded is described by its error.
+
+        Raises:
+            BadInput: there is no such object where the specification points, or it is no mechanism.
+        """
+        server = self.servers.get("counts", threads=threads, allocator="default")
+        request = {"question": "describe", "spec": spec, "source": source, "path": sys.path}
+        outcome = server.ask(request, log=self._log("describe"), allow=self.budget.load_timeout)
+        answer = dict(outcome.answer)
+        if outcome.ended == "answered" and "name" in answer:
+            answer.update(causal=tuple(answer["causal"]), dtypes=tuple(answer["dtypes"]))
+            return Description(**answer)
+        _, _, reason = judge(outcome)
+        if answer.get("bad_input"):
+            raise BadInput(reason)
+        return Description(spec=spec, name=spec, title=spec, origin=spec, error=reason)
+
+    def survey(self, description: Description, cells: Sequence[Cell]) -> None:
+        """Learn which cells the mechanism supports, and its closed-form FLOPs; kept for the visits."""
+        server = self.servers.get("counts", threads=cells[0].threads, allocator="default")
+        request = {
+            "question": "survey",
+            "spec": description.spec,
+            "cells": [asdict(cell) for cell in cells],
+            **self._limits(),
+        }
+        outcome = server.ask(request, log=self._log("survey"), allow=self.budget.load_timeout)
+        answers = outcome.answer.get("cells") or [(None, None)] * len(cells)
+        for cell, (reason, formula) in zip(cells, answers, strict=True):
+            self.surveys[cell.id] = (reason, formula)
+
+    def first(
+        self, cell: Cell, description: Description, *, predicted: float | None, until: float | None
+    ) -> Record:
+        """The first visit: check, prediction, time, memory and counts."""
+        visit = _Visit(self, cell, description, 0, until)
+        if description.error is not None:
+            return visit.record("error", "load", description.error)
+        reason, formula = self.surveys.get(cell.id, (None, None))
+        if reason is not None:
+            return visit.record("unsupported", "check", reason)
+        visit.flops["formula"] = formula
+        single = predicted is not None and predicted > self.budget.costly
+        steps = (
+            visit.check,
+            visit.predict,
+            lambda: visit.time(single),
+            lambda: visit.memory(single),
+            visit.count,
+        )
+        for step in steps:
+            failed = step()
+            if failed is not None:
+                return failed
+        return visit.record("ok")
+
+    def again(self, cell: Cell, description: Description, *, round_: int, until: float | None) -> Record:
+        """A later visit: time only, in another process."""
+        visit = _Visit(self, cell, description, round_, until)
+        return visit.time(False) or visit.record("ok")
+
+    def skipped(self, cell: Cell, description: Description, reason: str, caused_by: str = "") -> Record:
+        """The record of a cell that is not visited."""
+        return _Visit(self, cell, description, 0, None).record("skipped", reason=reason, caused_by=caused_by)
+
+    def ask(self, kind: str, cell: Cell, question: str, *, replicate: int = 0, **more: Any) -> Outcome:
+        """Ask one question about a cell."""
+        server = self.servers.get(kind, threads=cell.threads, allocator=cell.allocator, replicate=replicate)
+        until = more.pop("until", None)
+        provider = self.faster.get(cell.dtype, "torch") if cell.gemm == "auto" else cell.gemm
+        request = {"question": question, "cell": asdict(cell), "gemm": provider, "seed": self.seed}
+        return server.ask(
+            {**request, **self._limits(), **more},
+            log=self._log(cell.id),
+            allow=self.budget.load_timeout,
+            memory=self.budget.memory_limit + _WATCHDOG_SLACK,
+            until=until,
+        )
+
+    def checked(self, cell: Cell, spec: str, until: float | None) -> Outcome:
+        """The comparison with the reference, once for all cells that only differ in size or level."""
+        key = f"{cell.line}|{min(cell.heads, 2)}"
+        if key not in self._checked:
+            outcome = self.ask("counts", cell, "check", spec=spec, until=until)
+            if outcome.ended == "until":
+                return outcome
+            self._checked[key] = outcome
+        return self._checked[key]
+
+    def _limits(self) -> dict[str, Any]:
+        return {
+            "load_timeout": self.budget.load_timeout,
+            "cell_timeout": self.budget.cell_timeout,
+            "memory_limit": self.budget.memory_limit,
+            "path": sys.path,
+        }
+
+    def _log(self, name: str) -> Path:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        return self.logs / f"{name}.log"
+
+
+class _Visit:
+    """The answers to one visit as they come in; a step returns a record where the visit ends with it."""
+
+    def __init__(
+        self, visitor: Visitor, cell: Cell, description: Description, round_: int, until: float | None
+    ) -> None:
+        self.visitor, self.cell, self.description = visitor, cell, description
+        self.round, self.until = round_, until
+        self.flags: list[str] = []
+        self.flops: dict[str, Any] = {}
+        self._time: dict[str, Any] | None = None
+        self._memory: dict[str, Any] = {}
+        self._calls: int | None = None
+        self._params: int | None = None
+        self._path: dict[str, str] = {}
+        self._process = ""
+        self._started = datetime.now(UTC)
+        self._clock = time.monotonic()
+
+    def check(self) -> Record | None:
+        """Compare with the reference: no speed is reported for what is wrong."""
+        outcome = self.visitor.checked(self.cell, self.description.spec, self.until)
+        self.flags += outcome.answer.get("flags", [])
+        return self._unless_ok(outcome)
+
+    def predict(self) -> Record | None:
+        """Count on fake tensors; refuse what cannot fit."""
+        answer = self._counted(self._ask("counts", "counts"))
+        if answer is None or "reason" in answer:
+            self.flags += [] if answer else ["no-prediction"]
+            return self.record("unsupported", "build", answer["reason"]) if answer else None
+        predicted = answer["peak_bytes"]
+        self._memory["predicted_bytes"] = predicted
+        needed = answer["live_bytes"] + predicted * _MARGIN
+        limit = self.visitor.budget.memory_limit
+        if needed <= limit:
+            return None
+        reason = f"predicted to need {needed:.0f} bytes, {limit} are available"
+        return self.record("oom-predicted", "predict", reason)
+
+    def time(self, single: bool) -> Record | None:
+        """Samples of one pass, in a process of the round's own server."""
+        budget = self.visitor.budget
+        replicate = self.round
+        more = {"single": single, "min_samples": budget.min_samples, "min_time": budget.min_time}
+        outcome = self._ask("time", "time", replicate=replicate, **more)
+        cell = self.cell
+        server = self.visitor.servers.get(
+            "time", threads=cell.threads, allocator=cell.allocator, replicate=replicate
+        )
+        self._process = server.identity
+        if outcome.answer.get("status") == "ok":
+            answer = outcome.answer
+            self._time, self._params, self._path = answer["time"], answer["params"], answer["path"]
+            self.flags += answer["flags"]
+        return self._unless_ok(outcome)
+
+    def memory(self, single: bool) -> Record | None:
+        """Peak memory of one pass: cold where a pass is costly, else warmed up and repeated."""
+        seconds = self._seconds()
+        cold = single or seconds > self.visitor.budget.costly
+        repeats = 3 if seconds < _CHEAP_S else 1
+        alloc = not cold and self._calls is not None and self._calls < _FEW_CALLS
+        patience = self.visitor.budget.cell_timeout + 30 + 6 * seconds * (repeats + 2)
+        outcome = self._ask(
+            "memory", "memory", cold=cold, repeats=repeats, alloc=alloc, memory_timeout=patience
+        )
+        if outcome.answer.get("status") == "ok":
+            self._memory = {**outcome.answer["memory"], **self._memory}
+        return self._unless_ok(outcome)
+
+    def count(self) -> Record | None:
+        """Count on real tensors where fake ones would not do and a pass is cheap."""
+        if self.flops.get("counted") is None and self._seconds() < _CHEAP_S:
+            self._counted(self._ask("counts", "counts", real=True))
+        if self.flops.get("counted") is None:
+            self.flags.append("no-counts")
+        return None
+
+    def record(self, status: Status, stage: str = "", reason: str = "", caused_by: str = "") -> Record:
+        """What the visit came to; numbers only where it is ok."""
+        ok = status == "ok"
+        budget = self.visitor.budget
+        return Record(
+            id=self.cell.id,
+            cell=asdict(self.cell),
+            status=status,
+            stage=stage,
+            reason=reason,
+            caused_by=caused_by,
+            flags=list(dict.fromkeys(self.flags)),
+            time=Time(**self._time) if ok and self._time else None,
+            memory=Memory(**self._memory) if ok and self._memory else None,
+            flops=FlopsBlock(**self.flops) if ok and self.flops else None,
+            path=self._path if ok else {},
+            params=self._params if ok else None,
+            round=self.round,
+            source=self.description.source,
+            environment=self.visitor.environment,
+            started=self._started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            took_s=round(time.monotonic() - self._clock, 3),
+            process=self._process,
+            limits={"memory_limit": budget.memory_limit, "cell_timeout": budget.cell_timeout},
+        )
+
+    def _ask(self, kind: str, question: str, **more: Any) -> Outcome:
+        return self.visitor.ask(
+            kind, self.cell, question, spec=self.description.spec, until=self.until, **more
+        )
+
+    def _counted(self, outcome: Outcome) -> Mapping[str, Any] | None:
+        """The counts of an answer; a reason where the cell is unsupported; None where there are none."""
+        answer = outcome.answer
+        if answer.get("status") == "unsupported":
+            return answer
+        if answer.get("status") != "ok":
+            return None
+        for key in ("counted", "needed", "uncounted_ops", "bytes_moved"):
+            self.flops[key] = answer[key]
+        self._calls = answer["calls"]
+        return answer
+
+    def _seconds(self) -> float:
+        return statistics.median(self._time["samples_s"]) if self._time else 0.0
+
+    def _unless_ok(self, outcome: Outcome) -> Record | None:
+        status, stage, reason = judge(outcome)
+        return None if status == "ok" else self.record(status, stage, reason)
+
+
+def judge(outcome: Outcome) -> tuple[Status, str, str]:
+    """(status, stage, reason) of what became of a question."""
+    stage, reason = outcome.stage, outcome.reason
+    if outcome.ended == "answered":
+        answer = outcome.answer
+        return answer["status"], "" if answer["status"] == "ok" else stage, answer.get("reason", "")
+    if outcome.ended == "until":
+        return "skipped", stage, "budget"
+    if outcome.ended == "memory":
+        return "oom", stage, reason
+    if stage == "load":
+        return (
+            "error",
+            stage,
+            f"importing it {reason}" if outcome.ended == "timeout" else f"on import: {reason}",
+        )
+    return ("timeout" if outcome.ended == "timeout" else "crashed"), stage, reason

@@ -1,0 +1,318 @@
+"""Answers one question in a child process: describe, survey, check, counts, time, memory, ceilings.
+
+The child reads one line of JSON from its channel and writes lines of JSON: ``{"stage", "allow"}``
+before each part (the seconds that the part may take), and at last ``{"stage", "answer"}``. Every
+answer is plain data; a failure is an answer with ``status`` and ``reason``.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from effbench import ceilings, environment, products
+from effbench.cell import Cell
+from effbench.check import check
+from effbench.errors import BadInput, EffbenchError
+from effbench.meters import counts, memory, time
+from effbench.plugin import Mechanism, Shape
+from effbench.registry import MECHANISMS, Registry, load_mechanism
+from effbench.source import source_of
+from effbench.subject import Subject, Unsupported, build_subject, quarter
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory")
+_WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
+_SETTLE_S = 2.0  # this much more
+_COMPILE_S = 600.0
+_PREDICT_S = 2
+
+
+def prepare(kind: str) -> None:
+    """What a fork server does once, for all its children; it must not compute."""
+    if kind == "memory":
+        memory.preheat()
+    if kind == "counts":
+        # The first fake operation imports for a second; fake tensors have no values, so nothing is computed.
+        with FakeTensorMode():
+            weight = torch.empty(2, 2, requires_grad=True)
+            counts.count(lambda: (torch.empty(2, 2) @ weight).exp().sum().backward())  # type: ignore[no-untyped-call]
+    # What torch's import left is looked at no more: a child's first collection would take 0.1 s.
+    gc.collect()
+    gc.freeze()
+
+
+class Visit:
+    """One question being answered: the request, and the channel that hears of progress."""
+
+    def __init__(self, request: Mapping[str, Any], channel: socket.socket) -> None:
+        self.request = request
+        self.channel = channel
+        self.stage = "load"
+
+    def enter(self, stage: str, allow: float) -> None:
+        """Say that a part begins, and how many seconds it may take."""
+        self.stage = stage
+        self.send({"allow": allow})
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write one line to the runner."""
+        self.channel.sendall(json.dumps({"stage": self.stage, **message}).encode() + b"\n")
+
+
+def answer(channel: socket.socket) -> None:
+    """Read the question, answer it, and end the process without running anyone's exit handlers."""
+    with channel.makefile("rb") as lines:
+        request = json.loads(lines.readline())
+    visit = Visit(request, channel)
+    sys.path[:] = list(dict.fromkeys([*sys.path, *request.get("path", ())]))
+    try:
+        result = QUESTIONS[request["question"]](visit)
+    except BaseException as error:
+        traceback.print_exc()
+        result = _failure(error, visit.stage)
+    visit.send({"answer": result})
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _failure(error: BaseException, stage: str) -> dict[str, Any]:
+    text = str(error).strip() or type(error).__name__
+    first = text.splitlines()[0]
+    if isinstance(error, Unsupported):
+        return {"status": "unsupported", "reason": first}
+    memory_error = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if memory_error or (isinstance(error, RuntimeError) and any(m in text for m in _OUT_OF_MEMORY)):
+        return {"status": "oom", "reason": first if not memory_error else f"{type(error).__name__}: {first}"}
+    named = first if isinstance(error, EffbenchError) else f"{type(error).__name__}: {first}"
+    return {"status": "error", "reason": named, "bad_input": isinstance(error, BadInput)}
+
+
+def _describe(visit: Visit) -> dict[str, Any]:
+    """Everything about a mechanism that the parent needs, so that it need not import it."""
+    spec = visit.request["spec"]
+    registry = Registry.installed(MECHANISMS)
+    before = frozenset(sys.modules)
+    mechanism, module = load_mechanism(registry, spec)
+    complexity = mechanism.complexity
+    return {
+        "spec": spec,
+        "name": mechanism.name,
+        "title": mechanism.title or mechanism.name,
+        "paper": mechanism.paper,
+        "causal": list(mechanism.causal),
+        "dtypes": list(mechanism.dtypes),
+        "complexity": {"time": complexity.time, "memory": complexity.memory} if complexity else None,
+        "options": mechanism.options,
+        "fixed_length": mechanism.fixed_length,
+        "same_as": mechanism.same_as,
+        "reference": mechanism.reference is not None,
+        "flops": mechanism.flops is not None,
+        "supports": mechanism.supports is not None,
+        "origin": registry.origin(spec),
+        "source": visit.request.get("source") or (source_of(module, before) if module else ""),
+    }
+
+
+def _survey(visit: Visit) -> dict[str, Any]:
+    """For each cell, why it is not supported (None where it is) and its closed-form FLOPs."""
+    mechanism = _mechanism(visit)
+    visit.enter("check", visit.request["load_timeout"])
+    cells = [Cell(**cell) for cell in visit.request["cells"]]
+    return {"cells": [[_unsupported(mechanism, cell), _formula(mechanism, cell)] for cell in cells]}
+
+
+def _check(visit: Visit) -> dict[str, Any]:
+    mechanism, cell = _opened(visit)
+    visit.enter("check", visit.request["cell_timeout"])
+    verdict = check(mechanism, cell, seed=visit.request["seed"])
+    if verdict.wrong:
+        return {"status": "incorrect", "reason": verdict.wrong}
+    return {"status": "ok", "flags": list(verdict.flags)}
+
+
+def _counts(visit: Visit) -> dict[str, Any]:
+    """FLOPs and bytes by kind and the predicted peak; on fake tensors unless ``real`` is asked."""
+    mechanism, cell = _opened(visit)
+    real = visit.request.get("real", False)
+    visit.enter("counts" if real else "predict", visit.request["cell_timeout"] if real else 3 * _PREDICT_S)
+    if not real:
+        signal.signal(signal.SIGALRM, _too_long)
+        signal.setitimer(signal.ITIMER_REAL, _PREDICT_S)
+    with nullcontext() if real else FakeTensorMode():
+        subject = build_subject(mechanism, cell, seed=0, ring=1, empty=not real)
+        counted = counts.count(lambda: subject.call(0))
+        live = sum(t.numel() * t.element_size() for t in subject.live)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return {"status": "ok", "live_bytes": live, **counted}
+
+
+def _too_long(*_: Any) -> None:
+    raise TimeoutError(f"took more than {_PREDICT_S} s")
+
+
+def _time(visit: Visit) -> dict[str, Any]:
+    """Samples of one pass."""
+    request = visit.request
+    mechanism, cell = _opened(visit)
+    timeout = request["cell_timeout"]
+    _limit_memory(request["memory_limit"])
+    visit.enter("build", request["load_timeout"] + timeout)
+    warm: Callable[[], Any] = lambda: None  # noqa: E731 - one that does nothing
+    if request["single"]:
+        warm = _quarter_pass(mechanism, cell, request["seed"])
+    subject = build_subject(mechanism, cell, seed=request["seed"])
+    first = [_COMPILE_S if cell.compile else 0.0]
+
+    def tick() -> None:
+        # Only the first pass warms up and compiles; a costly cell was warmed up by its quarter.
+        extra = (first.pop() + timeout * (_WARM_UP - 1) + _SETTLE_S) if first and not request["single"] else 0
+        visit.enter("time", timeout + extra)
+
+    if request["single"]:
+        visit.enter("time", timeout)
+    measured = time.measure(
+        subject.call,
+        min_samples=request["min_samples"],
+        min_time=request["min_time"],
+        single=request["single"],
+        warm=warm,
+        tick=tick,
+        device=torch.device(cell.device).type,
+    )
+    if cell.compile:
+        measured["compile_s"] = measured["first_call_s"]
+    flags = measured.pop("flags", [])
+    if not request["single"]:  # one more costly pass would buy too little
+        visit.enter("time", timeout + _SETTLE_S)
+        flags += [] if _finite(subject) else ["not-finite"]
+    return {
+        "status": "ok",
+        "time": measured,
+        "flags": flags,
+        "params": subject.params,
+        "path": {"gemm": products.ran(), "attention": ""},
+    }
+
+
+def _quarter_pass(mechanism: Mechanism, cell: Cell, seed: int) -> Callable[[], Any]:
+    small = build_subject(mechanism, quarter(cell), seed=seed, ring=1)
+    holder = [small]
+    return lambda: holder.pop().call(0)
+
+
+def _finite(subject: Subject) -> bool:
+    return all(bool(torch.isfinite(t).all()) for t in _tensors(subject.call(0)))
+
+
+def _tensors(result: Any) -> list[torch.Tensor]:
+    results = result if isinstance(result, tuple | list) else (result,)
+    return [t for t in results if isinstance(t, torch.Tensor)]
+
+
+def _memory(visit: Visit) -> dict[str, Any]:
+    """Peak memory of one pass above what is in place."""
+    request = visit.request
+    mechanism, cell = _opened(visit)
+    _limit_memory(request["memory_limit"])
+    visit.enter("build", request["load_timeout"] + request["cell_timeout"])
+    subject = build_subject(mechanism, cell, seed=request["seed"], ring=1)
+    visit.enter("memory", request["memory_timeout"])
+    live = subject.live
+    measured = memory.measure(
+        lambda: subject.call(0),
+        live=live,
+        cold=request["cold"],
+        alloc=request["alloc"],
+        repeats=request["repeats"],
+        device=torch.device(cell.device).type,
+    )
+    if cell.mode == "train":
+        receiving = [*subject.module.parameters(), subject.inputs[0]]
+        measured["grad_bytes"] = sum(t.numel() * t.element_size() for t in receiving)
+        if not request["cold"]:
+            measured["saved_bytes"] = memory.saved_bytes(lambda: subject.call(0), live=live)
+    return {"status": "ok", "memory": measured}
+
+
+def _ceilings(visit: Visit) -> dict[str, Any]:
+    torch.set_num_threads(visit.request["threads"])
+    visit.enter("time", visit.request["allow"])
+    dtypes = visit.request["dtypes"]
+    measured = ceilings.measure(dtypes, visit.request["device"])
+    return {
+        "status": "ok",
+        "ceilings": measured,
+        "faster": {dtype: ceilings.faster(measured, dtype) for dtype in dtypes},
+    }
+
+
+def _hello(visit: Visit) -> dict[str, Any]:
+    return {"status": "ok", "torch": environment.torch_facts()}
+
+
+QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
+    "hello": _hello,
+    "describe": _describe,
+    "survey": _survey,
+    "check": _check,
+    "counts": _counts,
+    "time": _time,
+    "memory": _memory,
+    "ceilings": _ceilings,
+}
+
+
+def _mechanism(visit: Visit) -> Mechanism:
+    visit.enter("load", visit.request["load_timeout"])
+    return load_mechanism(Registry.installed(MECHANISMS), visit.request["spec"])[0]
+
+
+def _opened(visit: Visit) -> tuple[Mechanism, Cell]:
+    """The mechanism and the cell of a question, with the process set as the cell says."""
+    cell = Cell(**visit.request["cell"])
+    torch.set_num_threads(cell.threads)
+    torch.set_float32_matmul_precision(cell.precision)
+    products.use(visit.request["gemm"])
+    return _mechanism(visit), cell
+
+
+def _unsupported(mechanism: Mechanism, cell: Cell) -> str | None:
+    if cell.causal not in mechanism.causal:
+        return f"{mechanism.name} has no {'causal' if cell.causal else 'non-causal'} form"
+    if cell.dtype not in mechanism.dtypes:
+        return f"{mechanism.name} takes {', '.join(mechanism.dtypes)}, not {cell.dtype}"
+    if cell.dim % cell.heads:
+        return f"a width of {cell.dim} does not divide into {cell.heads} heads"
+    return mechanism.supports(cell) if mechanism.supports else None
+
+
+def _formula(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
+    if mechanism.flops is None or cell.level != "layer" or _unsupported(mechanism, cell):
+        return None
+    shape = Shape(batch=cell.batch, seq=cell.seq, dim=cell.dim, heads=cell.heads)
+    flops = mechanism.flops(shape, causal=cell.causal, mode=cell.mode, **cell.options)
+    return {kind: float(value) for kind, value in vars(flops).items()}
+
+
+def _limit_memory(budget: int) -> None:
+    """Let the process take this many bytes more than it has; beyond it an allocation fails cleanly."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    with open("/proc/self/status") as file:
+        used = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData:"))
+    limit = used + budget
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

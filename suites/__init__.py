@@ -1,0 +1,1 @@
+"""The built-in suites: TOML, read as package data."""

@@ -1,0 +1,62 @@
+"""What tests share: running the program as a user does, and small runs into a folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def effbench() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``effbench("run", ..., cwd=folder)`` runs the program in a process of its own."""
+
+    def run(*words: object, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+        environment = dict(os.environ)
+        if path is not None:
+            environment["PYTHONPATH"] = str(path)
+        return subprocess.run(
+            [sys.executable, "-m", "effbench", *map(str, words)],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Files for tests."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def third_party(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that, once on the path, makes the foreign plugin package an installed distribution."""
+    folder = tmp_path_factory.mktemp("site")
+    source = DATA / "third_party"
+    (folder / "effbench_decay").symlink_to(source / "effbench_decay")
+    info = folder / "effbench_decay-1.2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: effbench-decay\nVersion: 1.2.0\n")
+    (info / "entry_points.txt").write_text(_entry_points(source / "pyproject.toml"))
+    return folder
+
+
+def _entry_points(pyproject: Path) -> str:
+    import tomllib
+
+    groups = tomllib.loads(pyproject.read_text())["project"]["entry-points"]
+    lines = []
+    for group, points in groups.items():
+        lines += [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
+    return "\n".join(lines) + "\n"

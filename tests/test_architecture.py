@@ -1,0 +1,143 @@
+"""The import directions of effbench/DESIGN.md, held against the code; small files; no dropped comparisons."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: module -> what of ours it may import, beside errors. Anything not named here may not exist.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "stats": set(),
+    "metrics": set(),
+    "environment": set(),
+    "grammar": set(),
+    "quantity": set(),
+    "plugin": set(),
+    "products": set(),
+    "source": set(),
+    "scaffold": set(),
+    "registry": {"plugin"},
+    "pickled": {"plugin", "registry"},
+    "cell": {"grammar"},
+    "suite": {"cell", "grammar"},
+    "suite_schema": {"suite"},
+    "plan": {"cell", "suite", "registry", "plugin"},
+    "record": {"cell"},
+    "meters": {"cell"},
+    "ceilings": {"products", "environment"},
+    "subject": {"cell", "plugin"},
+    "check": {"cell", "plugin", "subject"},
+    "worker": {
+        *("cell", "record", "registry", "plugin", "products", "meters", "ceilings", "environment"),
+        *("source", "subject", "check"),
+    },
+    "forkserver": {"worker"},
+    "processes": set(),
+    "visit": {"cell", "plan", "record", "environment", "processes"},
+    "estimate": {"cell", "record"},
+    "runner": {"cell", "plan", "record", "environment", "visit", "estimate"},
+    "store": {"record"},
+    "frame": {"record", "store", "metrics", "stats", "cell"},
+    "fit": {"stats"},
+    "verdict": {"frame", "metrics", "stats"},
+    "export": {"frame", "metrics"},
+    "render": {"frame", "registry"},
+    "session": {
+        *("cell", "environment", "frame", "pickled", "plan", "registry", "render", "runner", "store"),
+        *("suite", "visit"),
+    },
+    "api": {"cell", "environment", "grammar", "quantity", "session", "suite"},
+    "listing": {"metrics", "plan", "registry", "session"},
+    "progress": {"cell", "metrics", "record", "runner"},
+    "summary": {"frame", "metrics"},
+    "__init__": {"api", "frame"},
+    "__main__": {"cli"},
+}
+REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics"}
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _ours(path: Path, package: str) -> set[str]:
+    return {name for name in _imported(path) if name.startswith(package)}
+
+
+def _core() -> list[Path]:
+    return sorted((ROOT / "effbench").glob("*.py")) + sorted((ROOT / "effbench" / "meters").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", _core(), ids=lambda p: p.stem)
+def test_the_core_imports_in_one_direction(path: Path) -> None:
+    noun = "meters" if path.parent.name == "meters" else path.stem
+    if noun == "cli":
+        return
+    assert noun in MAY_IMPORT, f"{noun} has no line in the table of imports"
+    stems = {p.stem for p in (ROOT / "effbench").glob("*.py")} | {"meters"}
+    used = {name.split(".")[1] for name in _ours(path, "effbench.")} & stems
+    assert used - MAY_IMPORT[noun] - {"errors", noun} == set()
+
+
+def test_nobody_imports_the_command_line_but_the_program() -> None:
+    users = [p.stem for p in _core() if "effbench.cli" in _ours(p, "effbench.cli")]
+    assert users == ["__main__"]
+
+
+@pytest.mark.parametrize("path", _core(), ids=lambda p: p.stem)
+def test_the_core_names_no_mechanism_suite_or_report(path: Path) -> None:
+    for package in ("effbench.mechanisms", "effbench.suites", "effbench.reports"):
+        assert not _ours(path, package)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mechanisms").glob("*.py")), ids=lambda p: p.stem)
+def test_mechanisms_stand_alone(path: Path) -> None:
+    """They use what declares them, the products, and private pieces of mathematics that several share."""
+    family = path.stem.split("_")[0]
+    beginnings = (
+        "effbench.plugin",
+        "effbench.products",
+        "effbench.mechanisms._",
+        f"effbench.mechanisms.{family}",
+    )
+    others = {name for name in _ours(path, "effbench.") if not name.startswith(beginnings)}
+    assert others <= {"effbench.mechanisms"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "reports").glob("*.py")), ids=lambda p: p.stem)
+def test_reports_know_the_frame_only(path: Path) -> None:
+    private = set(_ours(path, "effbench.reports._"))
+    modules = _ours(path, "effbench.") - private - {"effbench.errors", "effbench.errors.BadInput"}
+    outside = {
+        name for name in modules if not any(name == may or name.startswith(may + ".") for may in REPORT_MAY)
+    }
+    assert outside <= {"effbench.reports"}
+    assert "torch" not in set(_imported(path))
+
+
+SOURCES = [*_core(), *sorted((ROOT / "mechanisms").glob("*.py")), *sorted((ROOT / "reports").glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_file_holds_one_idea(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 320, "two ideas share this file; look for the seam"
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("test_*.py")), ids=lambda p: p.stem)
+def test_no_comparison_is_computed_and_dropped(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Expr):
+            call = ast.unparse(node.value.func) if isinstance(node.value, ast.Call) else ""
+            assert call.rpartition(".")[2] not in ("allclose", "array_equal", "equal", "isclose"), node.lineno
+            assert not isinstance(node.value, ast.Compare), node.lineno

@@ -1,0 +1,161 @@
+"""The command line as users meet it: what it imports, what it refuses, its exit codes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Effbench = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def ran(effbench: Effbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run."""
+    folder = tmp_path_factory.mktemp("cli")
+    words = ["run", "--mechanism", "mha,aft-simple,fnet", "--seq", "16..64", "--dim", "16", "--out", "r"]
+    done = effbench(*words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "3 mechanisms" not in done.stderr
+    return folder
+
+
+def test_a_run_leaves_its_files_and_a_summary(ran: Path) -> None:
+    names = {path.name for path in (ran / "r").iterdir()}
+    assert {"records.jsonl", "run.json", "table.csv", "report.md", "report.html"} <= names
+    assert any(name.endswith(".png") for name in names)
+
+
+def test_without_a_terminal_there_is_one_line_a_visit(effbench: Effbench, tmp_path: Path) -> None:
+    done = effbench("run", "--mechanism", "fnet", "--seq", "8", "--dim", "8", "--out", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("[")]
+    assert len(lines) == 3
+    assert lines[0].startswith("[1/3] fnet seq 8 dim 8: ")
+    assert lines[-1].startswith("[3/3] ")
+    assert lines[-1].endswith("0 s left")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["run", "--help"], ["report", "r"], ["compare", "r", "r"], ["export", "r", "--to", "csv"]],
+    ids=lambda words: words[0] + words[1][:3] if len(words) > 1 else words[0],
+)
+def test_what_does_not_measure_never_imports_torch(ran: Path, words: list[str]) -> None:
+    code = (
+        "import sys; from effbench.cli import main; sys.argv = ['effbench', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code in (0, 3), end.code\n"  # 3: too noisy to compare
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ran, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_help_costs_little_more_than_python(ran: Path) -> None:
+    """Counted in modules, not in seconds: pandas, pydantic, rich and torch stay out."""
+    code = "import sys; from effbench.cli import app; app(['--help'], standalone_mode=False)"
+    code += "; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not loaded & {"torch", "pandas", "numpy", "pydantic", "rich", "matplotlib", "scipy"}
+
+
+@pytest.mark.parametrize("command", ["list", "run", "report", "compare", "export", "new"])
+def test_every_command_has_help(effbench: Effbench, tmp_path: Path, command: str) -> None:
+    done = effbench(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert command in effbench("--help", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "nosuch"], "no suite called 'nosuch'"),
+        (["run", "--mechanism", "aft-ful"], "did you mean 'aft-full'"),
+        (["run", "--with", "missing.py"], "there is no file missing.py"),
+        (["run", "--seq", "8..4"], "--seq: '8..4' runs backwards"),
+        (["run", "--mode", "fwd"], "--mode: 'fwd' is none of forward, train, decode"),
+        (["run", "--memory-limit", "lots"], "memory-limit: 'lots' is no amount"),
+        (["run", "--cell-timeout", "0"], "cell-timeout: '0' is no amount"),
+        (["run", "--option", "window=3"], "--option: 'window=3' is not of the form"),
+        (["run", "--option", "aft-local.windo=3"], "aft-local has "),
+        (["run", "--option", "nosuch.window=3"], "options.nosuch: no such mechanism"),
+        (["run", "--mechanism", "mha,mha"], "mha is asked twice"),
+        (["run", "--nosuch"], "--nosuch"),
+        (["report", "nowhere"], "nowhere"),
+        (["report", "r", "--as", "pdf"], "'pdf'"),
+        (["report", "r", "--baseline", "nosuch"], "--baseline: 'nosuch' is none of"),
+        (["compare", "r", "nowhere"], "nowhere"),
+        (["export", "r", "--to", "nosuch"], "nosuch"),
+        (["new", "1bad"], "'1bad'"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_a_line_and_exit_code_2(
+    effbench: Effbench, ran: Path, words: list[str], message: str
+) -> None:
+    done = effbench(*words, cwd=ran)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_measured_is_exit_code_3(effbench: Effbench, tmp_path: Path) -> None:
+    words = ["run", "--mechanism", "fnet", "--causal", "--seq", "8", "--dim", "8", "--out", "r"]
+    done = effbench(*words, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "no cell of 1 could be measured" in done.stderr
+    assert effbench(*words, cwd=tmp_path).returncode == 3, "also when all had been answered before"
+
+
+def test_a_dry_run_shows_the_cells_and_measures_nothing(effbench: Effbench, tmp_path: Path) -> None:
+    done = effbench("run", "--mechanism", "mha", "--seq", "64,1M", "--dim", "64", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "does not fit" in done.stdout
+    assert "2 cells" in done.stdout
+    assert not list(tmp_path.rglob("records.jsonl"))
+
+
+def test_a_new_mechanism_runs_and_compares_at_once(effbench: Effbench, tmp_path: Path) -> None:
+    assert effbench("new", "my-mixer", cwd=tmp_path).returncode == 0
+    again = effbench("new", "my-mixer", cwd=tmp_path)
+    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+    (tmp_path / "s.toml").write_text('mechanisms = ["mha-sdpa"]\n[axes]\nseq = "16,32"\ndim = 16\n')
+    for more in ([], ["--causal"], ["--mode", "train"], ["--level", "op"], ["--dtype", "bfloat16"]):
+        done = effbench("run", "s.toml", "--with", "my_mixer.py", *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows = (tmp_path / "results/s/table.csv").read_text().splitlines()[1:]
+        assert len(rows) == 4
+        assert all(",ok," in row for row in rows), rows
+
+
+def test_two_mechanisms_of_one_name_are_refused(effbench: Effbench, tmp_path: Path) -> None:
+    effbench("new", "fnet", cwd=tmp_path)
+    done = effbench("run", "--with", "fnet.py", "--seq", "8", "--dim", "8", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "two mechanisms are called 'fnet'" in done.stderr
+
+
+def test_compare_says_worse_with_its_exit_code(effbench: Effbench, ran: Path) -> None:
+    done = effbench("compare", "r", "r", cwd=ran)
+    assert done.returncode in (0, 3), done.stdout + done.stderr  # 3 where the machine is too noisy
+    records = (ran / "r" / "records.jsonl").read_text()
+    slow = ran / "slow"
+    slow.mkdir()
+    (slow / "run.json").write_text((ran / "r" / "run.json").read_text())
+    (slow / "records.jsonl").write_text(
+        re.sub(r"(\d\.\d+(?:e-\d+)?)(?=[^\[]*\],\"device)", _tenfold, records)
+    )
+    done = effbench("compare", "r", "slow", "--explain", cwd=ran)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "slower" in done.stdout
+
+
+def _tenfold(match: re.Match[str]) -> str:
+    return repr(float(match[1]) * 10)

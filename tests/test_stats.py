@@ -1,0 +1,94 @@
+"""Statistics on synthetic noise whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from effbench.stats import median_interval, median_of_medians, process_spread, ratio_interval
+
+Groups = list[list[float]]
+
+
+def noisy(
+    random: np.random.Generator, processes: int, passes: int, spread: float, value: float = 1.0
+) -> Groups:
+    """Each process has a level of its own, and its passes drift together."""
+    groups = []
+    for level in value * np.exp(spread * random.standard_normal(processes)):
+        drift = np.cumsum(random.standard_normal(passes)) * 0.001
+        groups.append(list(level * np.exp(drift + 0.005 * random.standard_normal(passes))))
+    return groups
+
+
+def test_the_process_is_the_unit() -> None:
+    assert median_of_medians([[1.0, 1.0, 1.0, 1.0, 9.0], [2.0], [3.0]]) == 2.0
+
+
+def test_the_same_samples_give_the_same_interval() -> None:
+    groups = noisy(np.random.default_rng(0), 3, 50, 0.02)
+    assert median_interval(groups, 0.02) == median_interval(groups, 0.02)
+
+
+def test_the_spread_is_recovered() -> None:
+    random = np.random.default_rng(1)
+    spread = process_spread(noisy(random, 3, 20, 0.05) for _ in range(300))
+    assert spread == pytest.approx(0.05, rel=0.2)
+
+
+def test_one_disturbed_cell_does_not_widen_all_others() -> None:
+    random = np.random.default_rng(2)
+    cells = [noisy(random, 3, 20, 0.01) for _ in range(40)]
+    spread = process_spread([*cells, [[1.0], [3.0], [9.0]]])
+    assert spread is not None
+    assert spread < 0.02
+
+
+def test_without_a_second_process_there_is_no_spread_and_no_interval() -> None:
+    assert process_spread([[[1.0, 1.1]], [[2.0]]]) is None
+    assert median_interval([[1.0, 1.1]], None) is None
+    assert median_interval([], 0.1) is None
+
+
+def test_a_single_pass_borrows_the_spread() -> None:
+    low, high = median_interval([[1.0]], 0.05) or pytest.fail("no interval")
+    assert low == pytest.approx(np.exp(-1.96 * 0.05), abs=0.02)
+    assert high == pytest.approx(np.exp(1.96 * 0.05), abs=0.02)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5, 8])
+def test_the_interval_covers_the_truth(processes: int) -> None:
+    """At least 88 % of nominal 95 % intervals, with a spread pooled over a run of 40 such cells."""
+    random = np.random.default_rng(processes)
+    spread = process_spread(noisy(random, 3, 30, 0.03) for _ in range(40))
+    hits = 0
+    for _ in range(300):
+        low, high = median_interval(noisy(random, processes, 30, 0.03), spread) or (2.0, 0.0)
+        hits += low <= 1.0 <= high
+    assert hits / 300 >= 0.88
+
+
+def test_the_interval_holds_the_value() -> None:
+    random = np.random.default_rng(3)
+    for passes in (1, 2, 5, 63, 64, 65, 500):
+        groups = [list(random.lognormal(sigma=1.0, size=passes)) for _ in range(3)]
+        low, high = median_interval(groups, 0.01) or (1.0, 0.0)
+        assert low <= median_of_medians(groups) <= high
+
+
+def test_a_ratio_is_head_over_base() -> None:
+    random = np.random.default_rng(4)
+    base, head = noisy(random, 5, 40, 0.01), noisy(random, 5, 40, 0.01, value=1.2)
+    low, high = ratio_interval(base, head, None, None) or (0.0, 0.0)
+    assert 1.1 < low < 1.2 < high < 1.3
+
+
+def test_a_ratio_of_a_run_with_itself_is_not_taken_for_exact() -> None:
+    groups = noisy(np.random.default_rng(5), 3, 40, 0.02)
+    low, high = ratio_interval(groups, groups, 0.02, 0.02) or (1.0, 1.0)
+    assert low < 0.99
+    assert high > 1.01
+
+
+def test_a_ratio_needs_replication_on_both_sides() -> None:
+    assert ratio_interval([[1.0], [1.1]], [[1.0]], 0.1, None) is None
