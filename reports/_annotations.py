@@ -1,0 +1,137 @@
+"""What is written into a scaling plot: the name at each line's end, and where a line broke off.
+
+Above the axes stands one row for every line that ends or breaks: a cross at the first length without a
+number and what happened there, joined to the line's last point by a dotted stroke.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+
+from ._labels import Box, quietest, spread_out
+from ._lines import Line
+from ._views import step_label
+
+#: Points.
+SMALL, TEXT, LABEL_GAP = 8.5, 9.5, 11.5
+#: Inches a row above the axes.
+ROW = 0.19
+
+
+def text_size(figure: Figure, text: str) -> tuple[float, float]:
+    """Width and height in pixels of a label."""
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    extent = Text(0, 0, f" {text} ", size=TEXT, figure=figure).get_window_extent(renderer)
+    return float(extent.width), float(extent.height)
+
+
+def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], last_step: int) -> None:
+    """Names right of the axes for lines that reach the last step, beside their last point for the others."""
+    drawn = [line for line in lines if len(line.points)]
+    outside = [line for line in drawn if line.end[0] == last_step]
+    point = figure.dpi / 72
+    wanted = [_pixel(axes, line.end) for line in outside]
+    heights = spread_out([y for _, y in wanted], LABEL_GAP * point, axes.bbox.y0, axes.bbox.y1)
+    for line, (x, y), height in zip(outside, wanted, heights, strict=True):
+        _stroke(figure, (x + 5 * point, y), (x + 15 * point, height), line, linewidth=0.8)
+        _write(figure, (x + 15 * point, height), f" {line.label}", line, TEXT)
+    obstacles = [spot for line in drawn for spot in _spots(axes, line)]
+    taken: list[Box] = []
+    for line in drawn:
+        if line.end[0] != last_step:
+            box = quietest(_places(figure, axes, line), taken, obstacles)
+            taken.append(box)
+            start = _pixel(axes, line.end)
+            end = box.nearest(*start)
+            if math.dist(start, end) > 9 * point:
+                _stroke(figure, start, end, line, linewidth=0.8)
+            _write(figure, (box.left, (box.bottom + box.top) / 2), f" {line.label}", line, TEXT)
+
+
+def mark_breaks(figure: Figure, axes: Axes, lines: Sequence[Line], along: str) -> None:
+    """The rows above the axes, the smallest step lowest, so that no stroke crosses a text."""
+    gaps = sorted(
+        ((step, what, line) for line in lines for step, what in line.breaks), key=lambda gap: gap[0]
+    )
+    top = axes.bbox.y1
+    for row, (step, what, line) in enumerate(gaps):
+        x, y = _pixel(axes, (step, 1.0))[0], top + (row + 0.65) * ROW * figure.dpi
+        before = line.points[line.points["step"] < step]
+        if len(before):
+            start = _pixel(axes, (before["step"].iloc[-1], before["value"].iloc[-1]))
+            _stroke(figure, start, (x, top), line, linewidth=0.9, linestyle=":")
+            _stroke(figure, (x, top), (x, y), line, linewidth=0.9, linestyle=":")
+        _stroke(figure, (x, y), (x, y), line, marker="x", markersize=6.5, markeredgewidth=2, linewidth=0)
+        text = f"{line.label}: {what} at {step_label(along, step)}"
+        fits = text_size(figure, text)[0] < x - axes.bbox.x0
+        beside = figure.dpi * (-0.09 if fits else 0.09)
+        _write(figure, (x + beside, y), text, line, SMALL, "right" if fits else "left")
+
+
+def _places(figure: Figure, axes: Axes, line: Line) -> list[Box]:
+    """Where a label may stand around the last point: to the right, above, below and to the left of it."""
+    (x, y), (width, height) = _pixel(axes, line.end), text_size(figure, line.label)
+    away = 6 * figure.dpi / 72
+    corners = [
+        (x + away, y - height / 2),
+        (x - width - away / 2, y + away / 2),
+        (x + away / 2, y - height - away / 2),
+        (x - width / 2, y + away),
+        (x - width / 2, y - height - away),
+        (x - width - away / 2, y - height - away / 2),
+        (x + away, y + away / 2),
+        (x + 3 * away, y - 2 * height),
+        (x - width - 2 * away, y + height),
+        (x + 2 * away, y - 3 * height),
+        (x + 2 * away, y - 4 * height),
+    ]
+    boxes = [Box(left, bottom, left + width, bottom + height) for left, bottom in corners]
+    frame = axes.bbox
+    inside = [box for box in boxes if box.left > frame.x0 and box.bottom > frame.y0 and box.top < frame.y1]
+    return inside or boxes
+
+
+def _spots(axes: Axes, line: Line) -> list[tuple[float, float]]:
+    """Pixels along a line, and on to where it broke off, that a label should not hide."""
+    corners = [_pixel(axes, (step, value)) for step, value in line.points[["step", "value"]].to_numpy()]
+    later = [step for step, _ in line.breaks if step > line.end[0]]
+    if later:
+        corners.append((_pixel(axes, (later[0], 1.0))[0], axes.bbox.y1))
+    shares = np.linspace(0, 1, 40)
+    return [
+        (float(x0 + share * (x1 - x0)), float(y0 + share * (y1 - y0)))
+        for (x0, y0), (x1, y1) in pairwise(corners)
+        for share in shares
+    ]
+
+
+def _pixel(axes: Axes, point: tuple[float, float]) -> tuple[float, float]:
+    x, y = axes.transData.transform(point)
+    return float(x), float(y)
+
+
+def _stroke(
+    figure: Figure, start: tuple[float, float], end: tuple[float, float], line: Line, **style: Any
+) -> None:
+    (x0, y0), (x1, y1) = figure.transFigure.inverted().transform([start, end])
+    figure.add_artist(Line2D([x0, x1], [y0, y1], color=line.look.colour, **style))
+
+
+def _write(
+    figure: Figure, place: tuple[float, float], text: str, line: Line, size: float, align: str = "left"
+) -> None:
+    x, y = figure.transFigure.inverted().transform(place)
+    written = figure.text(
+        x, y, text, size=size, color=line.look.colour, ha=align, va="center", parse_math=False
+    )
+    written.set_path_effects([withStroke(linewidth=2.5, foreground="white")])

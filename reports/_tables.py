@@ -1,0 +1,182 @@
+"""The tables of a report as plain text in rows; how they are set is up to each format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from effbench.frame import BORROWED, VISIT_FAILED, Run
+from effbench.metrics import METRICS, Scale
+
+from ._views import ALONG, View, setting_text, step_label
+
+#: How a cell without numbers looks in a table and in a figure; never a hole.
+FAILURES = {
+    "oom": "OOM",
+    "oom-predicted": "OOM (predicted)",
+    "timeout": "TIMEOUT",
+    "error": "ERROR",
+    "crashed": "CRASHED",
+    "incorrect": "INCORRECT",
+    "unsupported": "UNSUPPORTED",
+    "skipped": "SKIPPED",
+}
+NO_NUMBER = "n/a"
+#: An interval with a larger half-width (share of the value) is shown by its ends.
+WIDE = 0.3
+#: Follows a number whose cell carries a flag that may put it in doubt.
+MARK = " †"
+#: The flags that only say how an interval or a sample count came about.
+_MILD = {BORROWED}
+
+#: What is tabulated against length and width.
+TABULATED = ("time_s", "total_bytes", "flops", "tokens_per_s")
+
+FLAGS = {
+    BORROWED: "measured in one process; its interval borrows the run's pooled process-to-process spread",
+    VISIT_FAILED: "a later visit of this cell failed; the numbers are those of the others",
+    "few-samples": "fewer passes than usual, because one takes long",
+    "unsteady": "the passes of a process drifted or jumped",
+    "unverified": "the mechanism has no reference to be compared with",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, one row of headers, rows of text, and a remark below."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    numeric: bool = False  # numbers in every column but the first
+
+
+def scaling_table(run: Run, view: View, name: str) -> Table:
+    """One metric of one setting: mechanisms down, lengths or widths across; each column has one unit."""
+    metric = METRICS[name]
+    found: dict[int, list[tuple[Mapping[str, Any], float]]] = {step: [] for step in view.steps}
+    for row, value in zip(view.records, run.values(name)[view.rows.index], strict=True):
+        found[row[view.along]].append((row, value))
+    header, columns = [""], []
+    for step, cells in found.items():
+        scale = metric.format(value for _, value in cells)
+        header.append(f"{step_label(view.along, step)} ({scale.unit})")
+        columns.append({row["series"]: _entry(row, name, value, scale) for row, value in cells})
+    body = [[label, *(column.get(label, "not asked") for column in columns)] for label in view.series]
+    title = f"{metric.title} by {ALONG[view.along]} ({view.title})"
+    return Table(title, header, body, _note(name, body), numeric=True)
+
+
+def point_table(run: Run, view: View) -> Table:
+    """Every metric of one setting at one point: mechanisms down, metrics across."""
+    header, columns = [""], []
+    for name in TABULATED:
+        column = run.values(name)[view.rows.index]
+        scale = METRICS[name].format(column)
+        header.append(f"{METRICS[name].title} ({scale.unit})")
+        columns.append(
+            [_entry(row, name, value, scale) for row, value in zip(view.records, column, strict=True)]
+        )
+    body = [[label, *cells] for label, *cells in zip(view.rows["series"], *columns, strict=True)]
+    return Table(f"At {view.title}", header, body, _note("total_bytes", body), numeric=True)
+
+
+def status_table(run: Run) -> Table:
+    """How many cells ended how; the counts add up to the plan."""
+    counts = Counter(run.frame["status"])
+    known = ["ok", *FAILURES]
+    body = [[status, str(counts[status])] for status in known if counts[status]]
+    return Table("", ["Status", "Cells"], [*body, ["all", str(len(run.frame))]], numeric=True)
+
+
+def mechanism_table(run: Run) -> Table:
+    """What was compared, as the mechanisms declare themselves."""
+    body = []
+    for name, about in run.info.get("mechanisms", {}).items():
+        growth = about.get("complexity") or {}
+        body.append(
+            [
+                name,
+                about.get("title") or name,
+                about.get("paper") or "",
+                growth.get("time", "not declared"),
+                growth.get("memory", "not declared"),
+                about.get("same_as") or "",
+            ]
+        )
+    header = ["Name", "Mechanism", "Paper", "Time (declared)", "Memory (declared)", "Same function as"]
+    return Table("", header, body)
+
+
+def failed_table(run: Run) -> Table:
+    """Every cell without numbers, and why."""
+    labels = dict(zip(run.frame["id"], run.series, strict=True))
+    where = {row["id"]: setting_text(row, run.varying) for _, row in run.frame.iterrows()}
+    body = []
+    for _, row in run.frame[run.frame["status"] != "ok"].iterrows():
+        answer = run.answer(row["id"])
+        cause = answer.caused_by if answer else ""
+        body.append(
+            [
+                labels[row["id"]],
+                where[row["id"]],
+                FAILURES.get(row["status"], row["status"]),
+                answer.stage if answer else "",
+                row["reason"],
+                f"{labels[cause]}, {where[cause]} ({cause})" if cause in labels else cause,
+            ]
+        )
+    return Table("", ["Mechanism", "Setting", "Status", "Stage", "Reason", "Caused by"], body)
+
+
+def flagged_table(run: Run) -> Table:
+    """Every cell with numbers that carries a flag."""
+    flagged = run.frame[(run.frame["status"] == "ok") & (run.frame["flags"] != "")]
+    body = [
+        [label, setting_text(row, run.varying), row["flags"].replace(";", ", ")]
+        for label, (_, row) in zip(run.series[flagged.index], flagged.iterrows(), strict=True)
+    ]
+    used = [flag for flag in FLAGS if any(flag in row[2].split(", ") for row in body)]
+    note = "; ".join(f"{flag}: {FLAGS[flag]}" for flag in used)
+    return Table("", ["Mechanism", "Setting", "Flags"], body, note)
+
+
+def _entry(row: Mapping[str, Any], name: str, value: float, scale: Scale) -> str:
+    """One cell of a table: the number with its interval, or why there is none."""
+    if row["status"] != "ok":
+        return FAILURES.get(row["status"], str(row["status"]).upper())
+    if pd.isna(value):
+        return NO_NUMBER
+    text = scale.number(value)
+    if name == "time_s" and pd.notna(row["time_low_s"]):
+        text += _interval(row["time_low_s"], value, row["time_high_s"], scale)
+    if name == "total_bytes":
+        text += f" (+{scale.number(row['peak_bytes'])})"
+    return text + (MARK if set(row["flags"].split(";")) - {"", *_MILD} else "")
+
+
+def _interval(low: float, value: float, high: float, scale: Scale) -> str:
+    """Half the width in per cent; both ends where that would mislead."""
+    share = (high - low) / 2 / value
+    if share >= WIDE:
+        return f" [{scale.number(low)}, {scale.number(high)}]"
+    return f" ±{100 * share:.0f} %" if share >= 0.01 else f" ±{100 * share:.1f} %"
+
+
+def _note(name: str, body: Sequence[Sequence[str]]) -> str:
+    """What a reader must know to read this table."""
+    cells = [cell for row in body for cell in row[1:]]
+    parts = []
+    if any("±" in cell or "[" in cell for cell in cells):
+        parts.append("± is half of the 95 % interval, a wide one is in [brackets]")
+    if name == "total_bytes" and any("(+" in cell for cell in cells):
+        parts.append("memory in place before the call plus the peak above it; in brackets the rise alone")
+    if any(cell.endswith(MARK) for cell in cells):
+        parts.append(f"{MARK.strip()} flagged, see the end of this report")
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:] + "." if text else ""

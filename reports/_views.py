@@ -1,0 +1,155 @@
+"""What goes into one table or one figure: the cells of one setting, along one axis.
+
+Lengths and widths are axes to look along; every other axis that a run varied (mode, dtype, threads, ...)
+splits it into views, and the whole setting stands in each title. Cells that lie on no line of at least two
+lengths or widths come as views of single points (``along`` is empty).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import pandas as pd
+
+from effbench.frame import AXES, Run
+from effbench.metrics import size_label
+
+#: The axes along which there are scaling tables and plots, and how they are called.
+ALONG = {"seq": "sequence length", "dim": "width"}
+#: What is said of a setting only where it is not this.
+_USUAL = {
+    "device": "cpu",
+    "compile": False,
+    "gemm": "torch",
+    "precision": "highest",
+    "allocator": "warm",
+    "stack": "{}",
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """Rows of one setting; ``setting`` holds the value of every axis that is fixed in it."""
+
+    along: str
+    setting: dict[str, Any]
+    rows: pd.DataFrame  # the frame's columns and ``series``
+    suffix: str  # tells the view from others along the same axis, fit for a file name
+
+    @property
+    def title(self) -> str:
+        """The setting in words: ``width 256 · batch 1 · forward · ...``."""
+        return " · ".join(_said(axis, value) for axis, value in self.setting.items() if _is_said(axis, value))
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as plain dictionaries, which are much faster to walk through."""
+        return [{str(name): value for name, value in row.items()} for row in self.rows.to_dict("records")]
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """The lengths or widths of this view, ascending."""
+        return sorted(int(step) for step in self.rows[self.along].unique())
+
+    @cached_property
+    def series(self) -> list[str]:
+        """The mechanisms (with their varying options) in the order of the plan."""
+        return list(dict.fromkeys(self.rows["series"]))
+
+
+_CACHE: WeakKeyDictionary[Run, list[View]] = WeakKeyDictionary()
+
+
+def views(run: Run) -> list[View]:
+    """Every view of a run: along the length, along the width, then single points; no cell is in none."""
+    if run not in _CACHE:
+        _CACHE[run] = _find_views(run)
+    return _CACHE[run]
+
+
+def _find_views(run: Run) -> list[View]:
+    frame = run.frame.assign(series=run.series)
+    found: list[View] = []
+    seen: set[Any] = set()
+    for along in ALONG:
+        kept = [
+            (setting, rows)
+            for setting, rows in _settings(frame, along, run.varying)
+            if rows[along].nunique() > 1
+        ]
+        found += _named(along, kept)
+        seen.update(*(rows.index for _, rows in kept))
+    rest = frame[~frame.index.isin(seen)]
+    return found + _named("", list(_settings(rest, "", run.varying)))
+
+
+def step_label(along: str, step: int) -> str:
+    """A length as ``64K``, a width as it is."""
+    return size_label(step) if along == "seq" else str(step)
+
+
+def setting_text(row: pd.Series[Any], varying: Sequence[str]) -> str:
+    """One cell in words: its length, its width and what else varied in the run."""
+    axes = dict.fromkeys(("seq", "dim", *varying))
+    return " · ".join(_said(axis, row[axis]) for axis in axes)
+
+
+def _settings(
+    frame: pd.DataFrame, along: str, varying: tuple[str, ...]
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    fixed = [axis for axis in ("seq", "dim", *AXES[2:]) if axis != along]
+    fixed = [axis for axis in dict.fromkeys(fixed) if axis != "heads" or "heads" in varying]
+    if not frame.empty:
+        for values, rows in frame.groupby(fixed, sort=True):
+            yield dict(zip(fixed, values, strict=True)), rows
+
+
+def _named(along: str, kept: list[tuple[dict[str, Any], pd.DataFrame]]) -> list[View]:
+    """Views whose suffixes name the axes that differ among them."""
+    differing = [axis for axis in (kept[0][0] if kept else {}) if len({str(s[axis]) for s, _ in kept}) > 1]
+    found: list[View] = []
+    taken: set[str] = set()
+    for setting, rows in kept:
+        suffix = "".join(f"-{axis}-{_plain(setting[axis])}" for axis in differing)
+        suffix = suffix if suffix not in taken else f"{suffix}-{len(taken)}"
+        taken.add(suffix)
+        found.append(View(along, setting, rows, suffix))
+    return found
+
+
+def _plain(value: Any) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", str(value)).strip("-").lower()[:40]
+
+
+def _is_said(axis: str, value: Any) -> bool:
+    return axis not in _USUAL or bool(value != _USUAL[axis])
+
+
+def _said(axis: str, value: Any) -> str:
+    match axis:
+        case "seq":
+            return f"length {size_label(int(value))}"
+        case "dim":
+            return f"width {value}"
+        case "causal":
+            return "causal" if value else "not causal"
+        case "threads":
+            return f"{value} thread{'' if value == 1 else 's'}"
+        case "heads":
+            return f"{value} head{'' if value == 1 else 's'}"
+        case "batch" | "gemm" | "precision" | "allocator":
+            return f"{axis} {value}"
+        case "compile":
+            return "compiled" if value else "eager"
+        case "stack":
+            return " ".join(f"{name} {part}" for name, part in json.loads(value).items()) or "no stack"
+        case "level":
+            return f"{value} level"
+        case _:
+            return str(value)
