@@ -115,15 +115,17 @@ class _Run:
         return self.until is not None and time.monotonic() + needed > self.until
 
     def _later_visits(self) -> list[tuple[int, Cell]]:
+        """(round, cell) of the visits beyond the first that the cells measured so far still deserve."""
         wanted: dict[int, list[Cell]] = {}
         for cell in self.plan.cells:
-            for round_ in range(1, self._rounds(self.first[cell.id])):
+            for round_ in range(1, self._rounds(cell)):
                 if (cell.id, round_) not in self.kept:
                     wanted.setdefault(round_, []).append(cell)
         return [(n, cell) for n in sorted(wanted) for cell in self.plan.later_round(n, wanted[n])]
 
-    def _rounds(self, record: Record) -> int:
-        if record.status != "ok" or record.time is None:
+    def _rounds(self, cell: Cell) -> int:
+        record = self.first.get(cell.id)
+        if record is None or record.status != "ok" or record.time is None:
             return 1
         return self.budget.rounds_for(statistics.median(record.time.samples_s))
 
@@ -131,21 +133,12 @@ class _Run:
         self.append(record)
         self.done += 1
         self.estimate.learn(cell, record)
-        later = [c for _, c in self.later]
+        later = [c for _, c in (self._later_visits() if self.waiting else self.later)]
         ahead = [*self.waiting, *later]
-        if self.waiting:  # later rounds are not planned yet: count those of the cells measured so far
-            ahead += [c for c in self.plan.cells for _ in range(self._ahead_of(c))]
-            later = [c for c in self.plan.cells for _ in range(self._ahead_of(c))]
         failures = sum(r.status not in ("ok", "unsupported") for r in self.first.values())
         left = self.estimate.remaining(self.waiting, later)
-        running = next(iter([*self.waiting, *(c for _, c in self.later)]), None)
+        running = ahead[0] if ahead else None
         self.watch(Progress(record, self.done, self.done + len(ahead), failures, running, left))
-
-    def _ahead_of(self, cell: Cell) -> int:
-        record = self.first.get(cell.id)
-        if record is None:
-            return 0
-        return sum((cell.id, n) not in self.kept for n in range(1, self._rounds(record)))
 
 
 def still_valid(

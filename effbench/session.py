@@ -18,9 +18,10 @@ from effbench.plan import Plan, make_plan
 from effbench.registry import MECHANISMS, Registry
 from effbench.render import write_reports
 from effbench.runner import Progress, run_plan, still_valid
+from effbench.servers import Servers
 from effbench.store import Store
 from effbench.suite import Suite
-from effbench.visit import Servers, Visitor
+from effbench.visit import Visitor
 
 #: What a run writes when it ends, however it ends.
 REPORTS = ("csv", "markdown", "png", "html")

@@ -171,7 +171,7 @@ def make_axes(given: Mapping[str, Any], where: str) -> Axes:
     try:
         return Axes.model_validate(given)
     except ValidationError as error:
-        raise BadInput(f"{where}{_explain(error)}") from None
+        raise BadInput(f"{where}{_explain(error, Axes)}") from None
 
 
 def replace_axes(suite: Suite, axes: Axes) -> Suite:
@@ -247,12 +247,11 @@ def _from_file(text: str, where: str, folder: Path) -> Suite:
     return suite.model_copy(update={"mechanisms": named})
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, root: type[BaseModel] = Suite) -> str:
     first = error.errors()[0]
     place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"]).lstrip(".")
     if first["type"] == "extra_forbidden":
-        inside = first["loc"][:-1]
-        accepted = Axes.model_fields if inside else Suite.model_fields
+        accepted = (Axes if len(first["loc"]) > 1 else root).model_fields
         return f"unknown key {place}; expected one of {', '.join(sorted(accepted))}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("value: ")
     return f"{place}: {message}" if place else message

@@ -12,51 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from effbench.cell import Budget, Cell
-from effbench.environment import server_environment
 from effbench.errors import BadInput
 from effbench.plan import Description
-from effbench.processes import Outcome, Server
+from effbench.processes import Outcome
 from effbench.record import FlopsBlock, Memory, Record, Status, Time
+from effbench.servers import Servers
 
 _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
 _MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
 _FEW_CALLS = 20_000  # the profiler keeps about 15 KB for every operator call
-_CHEAP_S = 1.0
-
-
-class Servers:
-    """The fork servers of a run, started when first needed: one for each kind, threads and allocator."""
-
-    def __init__(self) -> None:
-        self._servers: dict[tuple[str, int, str, int], Server] = {}
-
-    def get(self, kind: str, *, threads: int, allocator: str, replicate: int = 0) -> Server:
-        """The server for a kind of question; ``replicate`` tells apart several of one kind."""
-        allocator = allocator if kind == "time" else "default"  # the others have settings of their own
-        key = (kind, threads, allocator, replicate)
-        if key not in self._servers:
-            self._servers[key] = Server(kind, server_environment(kind, threads=threads, allocator=allocator))
-        return self._servers[key]
-
-    def start(self, cells: Sequence[Cell], rounds: int) -> None:
-        """Start every server that visits to these cells will need, all at once, before anything is timed."""
-        settings = dict.fromkeys((cell.threads, cell.allocator) for cell in cells)
-        kinds = [("memory", 0), ("counts", 0), *(("time", replicate) for replicate in range(rounds))]
-        wanted = [
-            self.get(kind, threads=threads, allocator=allocator, replicate=replicate)
-            for threads, allocator in settings
-            for kind, replicate in kinds
-        ]
-        for server in wanted:
-            server.spawn()
-        for server in wanted:
-            server.start()
-
-    def stop(self) -> None:
-        """End all of them."""
-        for server in self._servers.values():
-            server.stop()
-        self._servers.clear()
+_CHEAP_S = 0.1  # a pass that may be made some times more
+_SLOW_S = 1.0  # a pass whose memory is taken cold, after one at a quarter of the length
+_HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
 
 
 @dataclass
@@ -140,7 +107,8 @@ class Visitor:
 
     def ask(self, kind: str, cell: Cell, question: str, *, replicate: int = 0, **more: Any) -> Outcome:
         """Ask one question about a cell."""
-        server = self.servers.get(kind, threads=cell.threads, allocator=cell.allocator, replicate=replicate)
+        allocator = more.pop("allocator", cell.allocator)
+        server = self.servers.get(kind, threads=cell.threads, allocator=allocator, replicate=replicate)
         until = more.pop("until", None)
         provider = self.faster.get(cell.dtype, "torch") if cell.gemm == "auto" else cell.gemm
         request = {"question": question, "cell": asdict(cell), "gemm": provider, "seed": self.seed}
@@ -188,6 +156,7 @@ class _Visit:
         self._time: dict[str, Any] | None = None
         self._memory: dict[str, Any] = {}
         self._calls: int | None = None
+        self._live = 0
         self._params: int | None = None
         self._path: dict[str, str] = {}
         self._process = ""
@@ -203,12 +172,16 @@ class _Visit:
     def predict(self) -> Record | None:
         """Count on fake tensors; refuse what cannot fit."""
         answer = self._counted(self._ask("counts", "counts"))
-        if answer is None or "reason" in answer:
-            self.flags += [] if answer else ["no-prediction"]
-            return self.record("unsupported", "build", answer["reason"]) if answer else None
-        predicted = answer["peak_bytes"]
-        self._memory["predicted_bytes"] = predicted
-        needed = answer["live_bytes"] + predicted * _MARGIN
+        if answer is None:
+            self.flags.append("no-prediction")
+            return None
+        if "reason" in answer:
+            return self.record("unsupported", "build", answer["reason"])
+        predicted = answer.get("peak_bytes")
+        self._memory["predicted_bytes"], self._live = predicted, answer["live_bytes"]
+        if predicted is None:
+            self.flags.append("no-prediction")
+        needed = self._live + (predicted or 0) * _MARGIN
         limit = self.visitor.budget.memory_limit
         if needed <= limit:
             return None
@@ -218,26 +191,34 @@ class _Visit:
     def time(self, single: bool) -> Record | None:
         """Samples of one pass, in a process of the round's own server."""
         budget = self.visitor.budget
-        replicate = self.round
+        allocator = self._allocator()
         more = {"single": single, "min_samples": budget.min_samples, "min_time": budget.min_time}
-        outcome = self._ask("time", "time", replicate=replicate, **more)
-        cell = self.cell
-        server = self.visitor.servers.get(
-            "time", threads=cell.threads, allocator=cell.allocator, replicate=replicate
-        )
-        self._process = server.identity
+        outcome = self._ask("time", "time", replicate=self.round, allocator=allocator, **more)
+        self._process = self.visitor.servers.get(
+            "time", threads=self.cell.threads, allocator=allocator, replicate=self.round
+        ).identity
         if outcome.answer.get("status") == "ok":
             answer = outcome.answer
             self._time, self._params, self._path = answer["time"], answer["params"], answer["path"]
             self.flags += answer["flags"]
         return self._unless_ok(outcome)
 
+    def _allocator(self) -> str:
+        """The cell's allocator; the default one where a warm heap, with its holes, would not fit."""
+        peak = self._memory.get("predicted_bytes")
+        fits = peak is None or self._live + _HOLES * peak <= self.visitor.budget.memory_limit
+        if self.cell.allocator == "warm" and not fits:
+            self.flags.append("default-allocator")
+            return "default"
+        return self.cell.allocator
+
     def memory(self, single: bool) -> Record | None:
         """Peak memory of one pass: cold where a pass is costly, else warmed up and repeated."""
         seconds = self._seconds()
-        cold = single or seconds > self.visitor.budget.costly
+        costly = single or seconds > self.visitor.budget.costly
+        cold = single or seconds > _SLOW_S
         repeats = 3 if seconds < _CHEAP_S else 1
-        alloc = not cold and self._calls is not None and self._calls < _FEW_CALLS
+        alloc = not costly and self._calls is not None and self._calls < _FEW_CALLS
         patience = self.visitor.budget.cell_timeout + 30 + 6 * seconds * (repeats + 2)
         outcome = self._ask(
             "memory", "memory", cold=cold, repeats=repeats, alloc=alloc, memory_timeout=patience
@@ -248,7 +229,7 @@ class _Visit:
 
     def count(self) -> Record | None:
         """Count on real tensors where fake ones would not do and a pass is cheap."""
-        if self.flops.get("counted") is None and self._seconds() < _CHEAP_S:
+        if self.flops.get("counted") is None and self._seconds() < _SLOW_S:
             self._counted(self._ask("counts", "counts", real=True))
         if self.flops.get("counted") is None:
             self.flags.append("no-counts")
@@ -292,6 +273,8 @@ class _Visit:
             return answer
         if answer.get("status") != "ok":
             return None
+        if "counted" not in answer:
+            return answer
         for key in ("counted", "needed", "uncounted_ops", "bytes_moved"):
             self.flops[key] = answer[key]
         self._calls = answer["calls"]

@@ -24,11 +24,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from effbench import ceilings, environment, products
 from effbench.cell import Cell
 from effbench.check import check
+from effbench.declaration import describe, formula, unsupported
 from effbench.errors import BadInput, EffbenchError
 from effbench.meters import counts, memory, time
-from effbench.plugin import Mechanism, Shape
+from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
-from effbench.source import source_of
 from effbench.subject import Subject, Unsupported, build_subject, quarter
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory")
@@ -100,29 +100,7 @@ def _failure(error: BaseException, stage: str) -> dict[str, Any]:
 
 
 def _describe(visit: Visit) -> dict[str, Any]:
-    """Everything about a mechanism that the parent needs, so that it need not import it."""
-    spec = visit.request["spec"]
-    registry = Registry.installed(MECHANISMS)
-    before = frozenset(sys.modules)
-    mechanism, module = load_mechanism(registry, spec)
-    complexity = mechanism.complexity
-    return {
-        "spec": spec,
-        "name": mechanism.name,
-        "title": mechanism.title or mechanism.name,
-        "paper": mechanism.paper,
-        "causal": list(mechanism.causal),
-        "dtypes": list(mechanism.dtypes),
-        "complexity": {"time": complexity.time, "memory": complexity.memory} if complexity else None,
-        "options": mechanism.options,
-        "fixed_length": mechanism.fixed_length,
-        "same_as": mechanism.same_as,
-        "reference": mechanism.reference is not None,
-        "flops": mechanism.flops is not None,
-        "supports": mechanism.supports is not None,
-        "origin": registry.origin(spec),
-        "source": visit.request.get("source") or (source_of(module, before) if module else ""),
-    }
+    return describe(visit.request["spec"], visit.request.get("source", ""))
 
 
 def _survey(visit: Visit) -> dict[str, Any]:
@@ -130,7 +108,7 @@ def _survey(visit: Visit) -> dict[str, Any]:
     mechanism = _mechanism(visit)
     visit.enter("check", visit.request["load_timeout"])
     cells = [Cell(**cell) for cell in visit.request["cells"]]
-    return {"cells": [[_unsupported(mechanism, cell), _formula(mechanism, cell)] for cell in cells]}
+    return {"cells": [[unsupported(mechanism, cell), formula(mechanism, cell)] for cell in cells]}
 
 
 def _check(visit: Visit) -> dict[str, Any]:
@@ -152,8 +130,12 @@ def _counts(visit: Visit) -> dict[str, Any]:
         signal.setitimer(signal.ITIMER_REAL, _PREDICT_S)
     with nullcontext() if real else FakeTensorMode():
         subject = build_subject(mechanism, cell, seed=0, ring=1, empty=not real)
-        counted = counts.count(lambda: subject.call(0))
         live = sum(t.numel() * t.element_size() for t in subject.live)
+        try:
+            counted = counts.count(lambda: subject.call(0))
+        except Exception:
+            traceback.print_exc()  # what has to be in place is known all the same
+            counted = {}
     signal.setitimer(signal.ITIMER_REAL, 0)
     return {"status": "ok", "live_bytes": live, **counted}
 
@@ -227,8 +209,10 @@ def _memory(visit: Visit) -> dict[str, Any]:
     mechanism, cell = _opened(visit)
     _limit_memory(request["memory_limit"])
     visit.enter("build", request["load_timeout"] + request["cell_timeout"])
-    subject = build_subject(mechanism, cell, seed=request["seed"], ring=1)
     visit.enter("memory", request["memory_timeout"])
+    if request["cold"]:  # what a process takes once, at its first products, is no part of the pass
+        _quarter_pass(mechanism, cell, request["seed"])()
+    subject = build_subject(mechanism, cell, seed=request["seed"], ring=1)
     live = subject.live
     measured = memory.measure(
         lambda: subject.call(0),
@@ -286,24 +270,6 @@ def _opened(visit: Visit) -> tuple[Mechanism, Cell]:
     torch.set_float32_matmul_precision(cell.precision)
     products.use(visit.request["gemm"])
     return _mechanism(visit), cell
-
-
-def _unsupported(mechanism: Mechanism, cell: Cell) -> str | None:
-    if cell.causal not in mechanism.causal:
-        return f"{mechanism.name} has no {'causal' if cell.causal else 'non-causal'} form"
-    if cell.dtype not in mechanism.dtypes:
-        return f"{mechanism.name} takes {', '.join(mechanism.dtypes)}, not {cell.dtype}"
-    if cell.dim % cell.heads:
-        return f"a width of {cell.dim} does not divide into {cell.heads} heads"
-    return mechanism.supports(cell) if mechanism.supports else None
-
-
-def _formula(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
-    if mechanism.flops is None or cell.level != "layer" or _unsupported(mechanism, cell):
-        return None
-    shape = Shape(batch=cell.batch, seq=cell.seq, dim=cell.dim, heads=cell.heads)
-    flops = mechanism.flops(shape, causal=cell.causal, mode=cell.mode, **cell.options)
-    return {kind: float(value) for kind, value in vars(flops).items()}
 
 
 def _limit_memory(budget: int) -> None:

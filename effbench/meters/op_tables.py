@@ -63,6 +63,9 @@ BY_OUTPUT: Mapping[str, tuple[float, float]] = {
     "log_sigmoid_backward": (5, 1),
     "leaky_relu_backward": (2, 0),
     "_softmax": (4, 1),
+    "softmax": (4, 1),  # its out= form is an op of its own
+    "log_softmax": (4, 1),
+    "masked_fill": (1, 0),  # its in-place form does not say that it is pointwise
     "_safe_softmax": (4, 1),
     "_log_softmax": (4, 1),
     "_softmax_backward_data": (4, 0),

@@ -22,6 +22,7 @@ except ImportError:
 BLOCK = 1e-3  # seconds: below it the clock's own cost and the scheduler's show
 MAX_SAMPLES = 60
 COSTLY = 5.0  # seconds of a first call from which it serves as warm-up of the only timed pass
+SLOW, SLOW_SAMPLES = 1.0, 3  # seconds of a first call that is warm-up enough; so many samples must do then
 TICK_EVERY = 1.0  # seconds
 #: The warm-up ends when at least so many blocks and seconds have gone by and a pass took in the last two
 #: blocks within STEADY of the fastest; after WARM_LIMIT seconds it ends anyway, with at least one pass.
@@ -44,11 +45,12 @@ def measure(
     """Times ``call(i)``, one pass on the i-th input of a ring of different values.
 
     ``single``: a pass is known to be costly; ``warm()`` (a pass at a quarter of the length) and one timed
-    pass must do. The same holds for a first call of over 5 s, which is then the warm-up. ``tick()``
-    comes before every pass that may be long, else at most once a second, always outside timed sections.
+    pass must do. The same holds for a first call of over 5 s, which is then the warm-up; after one of
+    over 1 s three samples must do. ``tick()`` comes before every pass that may be long, else at most once
+    a second, always outside timed sections.
 
-    Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (fewer than
-    ``min_samples``), ``unsteady`` (the medians of the first and last third differ by over 10 %).
+    Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (one
+    pass had to do), ``unsteady`` (the medians of the first and last third differ by over 10 %).
     """
     clock = CudaClock() if device.startswith("cuda") else Clock()
     ring = Passes(call, clock, tick)
@@ -59,13 +61,14 @@ def measure(
             warm()
         else:
             first_call_s = ring.run_long()
-        if single or (first_call_s is not None and first_call_s > COSTLY):
-            faults = minor_faults()
+        long = COSTLY if single else first_call_s or 0.0
+        estimate = ring.warm_up(long) if long < SLOW else long
+        faults = minor_faults()
+        if long >= COSTLY:
             samples, passes = [ring.run_long(keep=True)], 1
         else:
-            estimate = ring.warm_up(first_call_s or 0.0)
-            faults = minor_faults()
-            samples, passes = ring.sample(estimate, min_samples, min_time)
+            wanted = min_samples if long < SLOW else min(min_samples, SLOW_SAMPLES)
+            samples, passes = ring.sample(estimate, wanted, min_time)
         after = minor_faults()
     return {
         "samples_s": samples,
@@ -74,15 +77,13 @@ def measure(
         "compile_s": None,
         "minor_faults": None if faults is None or after is None else (after - faults) / passes,
         "method": clock.method,
-        "flags": flags_of(samples, min_samples),
+        "flags": flags_of(samples),
     }
 
 
-def flags_of(samples: list[float], min_samples: int) -> list[str]:
+def flags_of(samples: list[float]) -> list[str]:
     """What a reader must know about a series before trusting its median."""
-    flags = []
-    if len(samples) < max(min_samples, 2):
-        flags.append("few-samples")
+    flags = ["few-samples"] if len(samples) < 2 else []
     third = len(samples) // 3
     if third >= 3:
         early, late = median(samples[:third]), median(samples[-third:])

@@ -108,9 +108,17 @@ def test_warm_up_of_a_very_quick_call_is_bounded(clock):
 
 
 def test_warm_up_of_a_slow_call_is_one_pass(clock):
-    passes = Passes(clock, 1.0)
+    passes = Passes(clock, 0.9)
     passes.measure(min_samples=5)
     assert len(passes.indices) == 1 + 1 + 5
+
+
+def test_a_first_call_of_over_a_second_is_the_warm_up_of_three_passes(clock):
+    passes = Passes(clock, 1.1)
+    result = passes.measure(min_samples=5)
+    assert len(passes.indices) == 1 + 3
+    assert len(result["samples_s"]) == 3
+    assert result["flags"] == []
 
 
 def test_single_is_a_warm_up_and_one_pass(clock):
@@ -145,12 +153,12 @@ def test_ticks_come_before_long_passes_and_once_a_second(clock):
 def test_ticks_stay_outside_timed_sections(clock):
     passes = Passes(clock, 1.5)
     passes.tick = lambda: setattr(clock, "now", clock.now + 100.0)
-    assert passes.measure()["samples_s"] == pytest.approx([1.5] * 5)
+    assert passes.measure()["samples_s"] == pytest.approx([1.5] * 3)
 
 
 def test_an_unsteady_series_is_flagged():
-    assert meter.flags_of([1.0] * 10 + [1.2] * 10, 5) == ["unsteady"]
-    assert meter.flags_of([1.0, 1.2] * 10, 5) == []
+    assert meter.flags_of([1.0] * 10 + [1.2] * 10) == ["unsteady"]
+    assert meter.flags_of([1.0, 1.2] * 10) == []
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
+from effbench.frame import Run, load_run
 from effbench.reports import csv, html, latex, markdown, png
 from effbench.reports._document import document
 from effbench.reports._tables import FAILURES, Table
-
-from effbench.frame import Run, load_run
 from tests.synthetic import describe, failed, make_cell, measured, sweep, visits, write_example, write_run
 
 RENDERERS = (csv, markdown, png, html, latex)

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
+
+from effbench.frame import Run, load_run
 from effbench.reports import _figures
 from effbench.reports._document import document
 from effbench.reports._figures import draw, pictures
@@ -17,11 +22,6 @@ from effbench.reports._lines import lines_of
 from effbench.reports._style import COLOURS, look
 from effbench.reports._ticks import step_ticks, value_ticks
 from effbench.reports._views import views
-from matplotlib.figure import Figure
-from matplotlib.image import imread
-from matplotlib.text import Text
-
-from effbench.frame import Run, load_run
 from tests.synthetic import make_cell, measured, sweep, write_example, write_run
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,56 @@
+"""What a mechanism declares, as plain data: read in a child process for a parent that imports no plugin."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from effbench.cell import Cell
+from effbench.plugin import Mechanism, Shape
+from effbench.registry import MECHANISMS, Registry, load_mechanism
+from effbench.source import source_of
+
+
+def describe(spec: str, source: str) -> dict[str, Any]:
+    """The fields of ``plan.Description``; imports the plugin. ``source`` replaces a hash over its files."""
+    registry = Registry.installed(MECHANISMS)
+    before = frozenset(sys.modules)
+    mechanism, module = load_mechanism(registry, spec)
+    complexity = mechanism.complexity
+    return {
+        "spec": spec,
+        "name": mechanism.name,
+        "title": mechanism.title or mechanism.name,
+        "paper": mechanism.paper,
+        "causal": list(mechanism.causal),
+        "dtypes": list(mechanism.dtypes),
+        "complexity": {"time": complexity.time, "memory": complexity.memory} if complexity else None,
+        "options": mechanism.options,
+        "fixed_length": mechanism.fixed_length,
+        "same_as": mechanism.same_as,
+        "reference": mechanism.reference is not None,
+        "flops": mechanism.flops is not None,
+        "supports": mechanism.supports is not None,
+        "origin": registry.origin(spec),
+        "source": source or (source_of(module, before) if module else ""),
+    }
+
+
+def unsupported(mechanism: Mechanism, cell: Cell) -> str | None:
+    """Why the mechanism does not take a cell; None where it does."""
+    if cell.causal not in mechanism.causal:
+        return f"{mechanism.name} has no {'causal' if cell.causal else 'non-causal'} form"
+    if cell.dtype not in mechanism.dtypes:
+        return f"{mechanism.name} takes {', '.join(mechanism.dtypes)}, not {cell.dtype}"
+    if cell.dim % cell.heads:
+        return f"a width of {cell.dim} does not divide into {cell.heads} heads"
+    return mechanism.supports(cell) if mechanism.supports else None
+
+
+def formula(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
+    """FLOPs by kind of one pass in closed form; None where the mechanism has none for this cell."""
+    if mechanism.flops is None or cell.level != "layer" or unsupported(mechanism, cell):
+        return None
+    shape = Shape(batch=cell.batch, seq=cell.seq, dim=cell.dim, heads=cell.heads)
+    flops = mechanism.flops(shape, causal=cell.causal, mode=cell.mode, **cell.options)
+    return {kind: float(value) for kind, value in vars(flops).items()}

@@ -1,0 +1,163 @@
+"""The AFT family's kernel: position-weighted averages by tiles of exp(w), with memory linear in n.
+
+The sums are products of exp(w) [n, n] and [exp(k) v, exp(k)] [n, 2bd]. A tile of exp(w) is made, used for the
+whole batch and dropped, forward and backward. Keys for which a tile of rows has no bias at all (AFT-local)
+enter as plain sums over tiles: every term is positive, nothing cancels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from effbench import products
+from effbench.mechanisms import _parts, _tiles
+
+Bias = Tensor | tuple[Tensor, Tensor]
+
+
+@_parts.eager
+def position_weighted(
+    q: Tensor, k: Tensor, v: Tensor, position_bias: Bias, *, window: int | None, causal: bool
+) -> Tensor:
+    """AFT with a bias that is 0 where abs(t - s) >= window; None: it counts everywhere."""
+    n = q.shape[1]
+    left, right = (position_bias, None) if isinstance(position_bias, Tensor) else position_bias
+    for name, rows in (("rows", len(left)), ("keys", left.shape[1] if right is None else len(right))):
+        if rows != n:
+            raise ValueError(f"the position bias has {rows} {name} and the sequence {n} tokens")
+    y, bad = _PositionWeighted.apply(q, k, v, left, right, window, causal)
+
+    def exact(batch: Tensor, t: Tensor, channel: Tensor) -> Tensor:
+        bias = left[t] if right is None else left[t] @ right.T
+        if window is not None:
+            distance = (torch.arange(n, device=q.device) - t[:, None]).abs()
+            bias = bias.masked_fill(distance >= window, 0)
+        logits = k[batch, :, channel].to(_parts.accumulator(k.dtype)) + bias
+        mean = _parts.average(logits, v[batch, :, channel], t if causal else None)
+        return mean * q[batch, t, channel].sigmoid()
+
+    return _parts.rescue(y, bad, exact, n)
+
+
+class _PositionWeighted(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, left, right, window, causal):
+        work = _tiles.Work(k, v, left, right, window, causal)
+        y, bad = torch.empty_like(q), torch.empty(q.shape, dtype=torch.bool, device=q.device)
+        keep = any(ctx.needs_input_grad)
+        means, denominators = ([], [])
+        for i, far in enumerate(work.far_keys()):
+            a, b = work.bounds(i)
+            numerator, denominator = _sums(work, i, far).split(work.columns, 1)
+            flags = denominator < _parts.smallest(work.dtype)
+            if work.moving:
+                flags |= _parts.out_of_reach(_tiles.rows_of(k, a, b).to(work.dtype), work.shifts[i])
+            denominator = denominator.masked_fill(flags, torch.inf)  # then these rows get no gradient here
+            mean = numerator / denominator
+            _tiles.put_rows(y, a, b, mean * _tiles.rows_of(q, a, b).to(work.dtype).sigmoid())
+            _tiles.put_rows(bad, a, b, flags)
+            if keep:
+                means.append(mean)
+                denominators.append(denominator)
+        if keep:
+            ctx.save_for_backward(q, k, v, left, right, *means, *denominators)
+            ctx.window, ctx.causal = window, causal
+        ctx.mark_non_differentiable(bad)
+        return y, bad
+
+    @staticmethod
+    @_parts.plain_backward
+    def backward(ctx, grad, _):
+        q, k, v, left, right, *saved = ctx.saved_tensors
+        work = _tiles.Work(k, v, left, right, ctx.window, ctx.causal)
+        to_q = torch.empty_like(q)
+        slopes = k.new_empty(work.n, 2 * work.columns, dtype=work.dtype)  # of numerator and denominator
+        for i, (mean, denominator) in enumerate(zip(saved[: work.count], saved[work.count :], strict=True)):
+            a, b = work.bounds(i)
+            gate, top = (
+                _tiles.rows_of(q, a, b).to(work.dtype).sigmoid(),
+                _tiles.rows_of(grad, a, b).to(work.dtype),
+            )
+            top = top * gate
+            _tiles.put_rows(to_q, a, b, top * mean * (1 - gate))
+            top /= denominator
+            slopes[a:b, : work.columns] = top
+            slopes[a:b, work.columns :] = top.mul_(mean).neg_()
+        to_k, to_v = torch.empty_like(k), torch.empty_like(v)
+        to_bias = _BiasGradient(work) if any(ctx.needs_input_grad[3:5]) else None
+        for j, far in enumerate(work.far_rows(slopes)):
+            _key_gradients(work, j, far, slopes, to_bias, to_k, to_v)
+        return to_q, to_k, to_v, *(to_bias.result() if to_bias else (None, None)), None, None
+
+
+def _sums(work: _tiles.Work, i: int, far: Tensor | None) -> Tensor:
+    """Numerators and denominators of a tile of rows, [rows, 2c]."""
+    a, b = work.bounds(i)
+    total = None if far is None else work.untouched(far.expand(b - a, -1), a, b).contiguous()
+    for c, d in work.spans(*work.near_keys(i)):
+        weights, rhs = work.weights(a, b, c, d), work.rhs(c, d, i)
+        total = products.mm(weights, rhs) if total is None else products.addmm_(total, weights, rhs)
+    return total
+
+
+def _key_gradients(
+    work: _tiles.Work,
+    j: int,
+    far: Tensor | None,
+    slopes: Tensor,
+    to_bias: _BiasGradient | None,
+    to_k: Tensor,
+    to_v: Tensor,
+) -> None:
+    """Gradients of the keys and values of tile j, and of the biases of its near pairs."""
+    c, d = work.bounds(j)
+    found = slopes.new_zeros(2, d - c, work.columns)
+    total = slopes.new_zeros(d - c, 2 * work.columns)
+    if far is not None:
+        total += far
+        if work.moving:
+            _through_exp(work, c, d, j + work.reach + 1, total, found)
+    step = work.tile if work.moving else work.span
+    low, high = work.near_rows(j)
+    for a in range(low, high, step):
+        b, i = min(high, a + step), a // work.tile
+        weights, rhs = work.weights(a, b, c, d), work.rhs(c, d, i)
+        products.addmm_(total, weights.t(), slopes[a:b])
+        if to_bias is not None:
+            to_bias.add(a, b, c, d, weights.mul_(products.mm(slopes[a:b], rhs.t())))
+        if work.moving:
+            _through_exp(work, c, d, i, total, found)
+    if not work.moving:
+        _through_exp(work, c, d, j, total, found)
+    _tiles.put_rows(to_k, c, d, found[0])
+    _tiles.put_rows(to_v, c, d, found[1])
+
+
+def _through_exp(work: _tiles.Work, c: int, d: int, i: int, total: Tensor, found: Tensor) -> None:
+    """Add what ``total``, the gradient of [exp(k) v, exp(k)], means for k and v; leave it at zero."""
+    weighted, plain = work.rhs(c, d, i).split(work.columns, 1)
+    to_weighted, to_plain = total.split(work.columns, 1)
+    found[0].addcmul_(weighted, to_weighted).addcmul_(plain, to_plain)
+    found[1].addcmul_(plain, to_weighted)
+    total.zero_()
+
+
+class _BiasGradient:
+    def __init__(self, work: _tiles.Work):
+        self.work = work
+        self.left = torch.zeros_like(work.left, dtype=work.dtype)
+        self.right = None if work.right is None else torch.zeros_like(work.right, dtype=work.dtype)
+
+    def add(self, a: int, b: int, c: int, d: int, slope: Tensor) -> None:
+        """slope [b - a, d - c]: the gradient of w at these pairs; it is overwritten."""
+        work, slope = self.work, self.work.cut(slope, a, c)
+        if self.right is None:
+            self.left[a:b, c:d] += slope
+        else:
+            products.addmm_(self.left[a:b], slope, work.right[c:d].to(work.dtype))
+            products.addmm_(self.right[c:d], slope.t(), work.left[a:b].to(work.dtype))
+
+    def result(self) -> tuple[Tensor, Tensor | None]:
+        right = None if self.right is None else self.right.to(self.work.right.dtype)
+        return self.left.to(self.work.left.dtype), right

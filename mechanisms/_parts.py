@@ -1,0 +1,225 @@
+"""What several mechanisms compute in the same way: heads, stable exponentials, sums by tiles.
+
+``b`` batch, ``n`` length, ``d`` width, ``h`` heads, ``e = d/h``. Sums are kept in float32 or better.
+
+Why shifts look as they do. A weighted average with weights exp(k) may subtract any m from k; the largest k
+that a row sees is the safe one, but in causal form every row sees another one, and the future must not
+change a row by a single bit. So a tile of rows shares a shift that depends only on keys which all its rows
+see, taken in steps of ``STEP`` so that it hardly ever moves; the rows for which it will not do (their own
+tile holds a key ``REACH`` above it, or their denominator underflows) are found and done again in log
+space, each by itself (``rescue``). They are rare, and no other row notices.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from effbench import products
+from effbench.plugin import Shape
+
+STEP = 16.0  # a causal shift moves by multiples of this
+REACH = 40.0  # and a key may exceed the shift by this much: exp(40) leaves float32 room for sums
+RESCUED = 1 << 21  # elements that one step of a rescue holds
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[b, n, d] -> [b, h, n, e]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """[b, h, n, e] -> [b, n, d]."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class MultiHead(nn.Module):
+    """The layer of multi-head attention: projections q, k and v by heads, ``mix``, a projection out."""
+
+    def __init__(self, shape: Shape, *, causal: bool = False):
+        super().__init__()
+        self.causal, self.heads = causal, shape.heads
+        self.query, self.key, self.value, self.out = (
+            nn.Linear(shape.dim, shape.dim, bias=False) for _ in range(4)
+        )
+
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        each = (products.linear(x, layer.weight) for layer in (self.query, self.key, self.value))
+        return tuple(split_heads(y, self.heads) for y in each)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def combine(self, y: Tensor) -> Tensor:
+        return products.linear(merge_heads(y), self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.combine(self.mix(*self.project(x)))
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which sums over inputs of this dtype are kept."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def smallest(dtype: torch.dtype) -> float:
+    """A denominator below this may have lost terms to underflow."""
+    return 1e-280 if dtype == torch.float64 else 1e-18
+
+
+def check_length(n: int, built: int) -> None:
+    """Parameters sized by the sequence answer any shorter one, and no longer one."""
+    if n > built:
+        raise ValueError(f"this module was built for sequences of at most {built} tokens and was given {n}")
+
+
+def occurs(flags: Tensor) -> bool:
+    """Whether a rare case arises: one look at the values, where there are values to look at."""
+    if isinstance(flags, FakeTensor) or flags.is_meta or torch.compiler.is_compiling():
+        return False
+    return bool(flags.any())
+
+
+def eager(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator that looks at values: it breaks torch.compile's graph and takes no part in autocast."""
+
+    @functools.wraps(operator)
+    def run(*args: Any, **options: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return _uncompiled(run)(*args, **options)
+        with torch.autocast(args[0].device.type, enabled=False):
+            return operator(*args, **options)
+
+    return run
+
+
+def plain_backward(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward that computes by hand: once differentiable, and no part of autocast."""
+
+    @once_differentiable
+    @functools.wraps(function)
+    def run(ctx: Any, *grads: Tensor) -> Any:
+        with torch.autocast(grads[0].device.type, enabled=False):
+            return function(ctx, *grads)
+
+    return run
+
+
+@functools.cache
+def _uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compiler.disable(function)  # on demand: it imports a second's worth of modules
+
+
+def tiles(n: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of each tile."""
+    for start in range(0, n, size):
+        yield start, min(n, start + size)
+
+
+def key_shifts(k: Tensor, tile: int) -> tuple[Tensor, Tensor]:
+    """Causal: for k [..., n, c] the shift of every tile of rows, and how far its own keys rise above it.
+
+    Both [tiles, ..., c]. The shift depends only on the keys before the tile and on the tile's first one.
+    """
+    k = k.detach()
+    tops = torch.stack([k[..., a:b, :].amax(-2) for a, b in tiles(k.shape[-2], tile)])
+    return shifts_from(tops, k[..., ::tile, :].movedim(-2, 0))
+
+
+def shifts_from(tops: Tensor, firsts: Tensor) -> tuple[Tensor, Tensor]:
+    """As key_shifts, from the largest and the first key of every tile."""
+    tops, firsts = tops.to(accumulator(tops.dtype)), firsts.to(accumulator(tops.dtype))
+    seen = torch.cat([firsts[:1], tops[:-1]]).cummax(0).values.maximum(firsts)
+    shifts = firsts[0] + STEP * ((seen - firsts[0]) / STEP).floor()
+    return shifts, tops - shifts
+
+
+def out_of_reach(k: Tensor, shift: Tensor) -> Tensor:
+    """The rows of k [..., t, c] which see a key of their tile that lies too far above the shift."""
+    return (k - shift).cummax(-2).values > REACH
+
+
+def exp_keys(k: Tensor, shift: Tensor) -> Tensor:
+    """exp(k - shift) in the accumulator's dtype; rows that the bound touches are rescued."""
+    if torch.is_grad_enabled():
+        return (k.to(shift.dtype) - shift).clamp(max=REACH).exp()
+    return (k.to(shift.dtype) - shift).clamp_(max=REACH).exp_()
+
+
+def rescue(y: Tensor, bad: Tensor, exact: Callable[..., Tensor], cost: int) -> Tensor:
+    """Put exact(*indices) where ``bad`` says so; ``cost`` is the number of elements one of them takes."""
+    if not occurs(bad):
+        return y
+    index = bad.nonzero()
+    parts = [
+        checkpoint(exact, *part.unbind(1), use_reentrant=False, preserve_rng_state=False)
+        for part in index.split(max(1, RESCUED // cost))
+    ]
+    return y.index_put(index.unbind(1), torch.cat(parts).to(y.dtype))
+
+
+def average(logits: Tensor, values: Tensor, rows: Tensor | None = None) -> Tensor:
+    """The definition: [f, n] logits, [f, n, ...] values; causal where ``rows`` says which row each one is."""
+    if rows is not None:
+        future = torch.arange(logits.shape[1], device=logits.device) > rows[:, None]
+        logits = logits.masked_fill(future, -torch.inf)
+    weights = logits.softmax(1)
+    return torch.einsum("fn,fn...->f...", weights, values.to(weights.dtype))
+
+
+def scan(
+    step: Callable[..., tuple[Tensor, Tensor, Tensor]],
+    state: Tensor,
+    sequences: Sequence[Tensor],
+    *,
+    tile: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run ``y, bad, state = step(index, state, *tiles)`` along dimension -2, tile by tile.
+
+    Returns y and bad of all tiles, and the last state. Memory beyond inputs and outputs is that of one
+    tile and of one state per tile: the gradient computes each tile again, from the last to the first.
+    """
+    return _Scan.apply(step, tile, state, *sequences)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, step, tile, state, *tensors):
+        n, states, y, bad = tensors[0].shape[-2], [], None, None
+        for i, (a, b) in enumerate(tiles(n, tile)):
+            states.append(state)
+            part, flags, state = step(i, state, *(x[..., a:b, :] for x in tensors))
+            if y is None:
+                y = part.new_empty(*part.shape[:-2], n, part.shape[-1])
+                bad = flags.new_empty(*flags.shape[:-2], n, flags.shape[-1])
+            y[..., a:b, :], bad[..., a:b, :] = part, flags
+        ctx.save_for_backward(*tensors, *states)
+        ctx.step, ctx.tile = step, tile
+        ctx.mark_non_differentiable(bad)
+        return y, bad, state.clone() if state is states[0] else state
+
+    @staticmethod
+    @plain_backward
+    def backward(ctx, grad, _, after):
+        bounds = list(tiles(grad.shape[-2], ctx.tile))
+        tensors, states = ctx.saved_tensors[: -len(bounds)], ctx.saved_tensors[-len(bounds) :]
+        grads = [torch.empty_like(x) for x in tensors]
+        for i, (a, b) in reversed(list(enumerate(bounds))):
+            with torch.enable_grad():
+                leaves = [
+                    x.detach().requires_grad_() for x in (states[i], *(x[..., a:b, :] for x in tensors))
+                ]
+                y, _, state = ctx.step(i, *leaves)
+            ends = [(y, grad[..., a:b, :]), (state, after)]
+            heads, tails = zip(*((x, g) for x, g in ends if x.requires_grad), strict=True)
+            after, *pieces = torch.autograd.grad(heads, leaves, tails, materialize_grads=True)
+            for whole, piece in zip(grads, pieces, strict=True):
+                whole[..., a:b, :] = piece
+        return None, None, after, *grads

@@ -1,0 +1,187 @@
+"""The tiles that AFT-full and AFT-local are computed by: exp(w), [exp(k) v, exp(k)], sums over far keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from effbench import products
+from effbench.mechanisms import _parts
+
+#: exp(w) needs no shift of its rows where no abs(w) can be larger than this.
+TAME = 20.0
+
+
+def tile_sizes(n: int, columns: int, window: int | None) -> tuple[int, int]:
+    """(rows, keys) of a tile of exp(w): it stays in cache, and there are never too many of them."""
+    if window is not None and window < n:
+        tile = min(n, max(128, min(1024, window)))
+        return tile, 4 * tile
+    tile = min(n, 2048 if n > 32768 else 1024 if n * columns >= 1 << 23 else 512)
+    return tile, max(tile // 4, min(2048 if n <= 32768 else 3072, n * columns // tile))
+
+
+class Work:
+    """The pieces that forward and backward share. Columns are c = b d; tokens come first: [n, c]."""
+
+    def __init__(
+        self, k: Tensor, v: Tensor, left: Tensor, right: Tensor | None, window: int | None, causal: bool
+    ):
+        self.k, self.v, self.left, self.right, self.causal = k, v, left, right, causal
+        self.n, self.columns, self.dtype = k.shape[1], k.shape[0] * k.shape[2], _parts.accumulator(k.dtype)
+        self.window = None if window is None or window >= self.n else max(0, window)
+        self.tile, self.span = tile_sizes(self.n, self.columns, self.window)
+        self.count = -(-self.n // self.tile)
+        self.reach = self.count if self.window is None else max(0, (self.window + self.tile - 2) // self.tile)
+        self.rises = None
+        if causal:
+            shifts, self.rises = _parts.key_shifts(k, self.tile)
+            self.shifts = shifts.flatten(1)  # [tiles, c]
+        else:
+            self.shifts = k.amax(1).to(self.dtype).view(1, -1).expand(self.count, -1)
+        # Where no shift moves, a tile of keys is the same to all rows and is made once.
+        self.moving = causal and _parts.occurs(
+            (self.shifts != self.shifts[:1]).any() | (self.rises > _parts.REACH).any()
+        )
+        self.packed = None
+        if not self.moving:
+            self.packed = k.new_empty(self.n, 2 * self.columns, dtype=self.dtype)
+            for a, b in _parts.tiles(self.n, self.tile):
+                self._pack(a, b, self.shifts[0], self.packed[a:b])
+        self.row_shift = self._row_shift()
+
+    def bounds(self, i: int) -> tuple[int, int]:
+        return i * self.tile, min(self.n, (i + 1) * self.tile)
+
+    def rhs(self, a: int, b: int, i: int) -> Tensor:
+        """[exp(k) v, exp(k)] of keys a to b, [b - a, 2c], as tile i of the rows sees them."""
+        if self.packed is not None:
+            return self.packed[a:b]
+        return self._pack(a, b, self.shifts[i], self.k.new_empty(b - a, 2 * self.columns, dtype=self.dtype))
+
+    def _pack(self, a: int, b: int, shift: Tensor, out: Tensor) -> Tensor:
+        weights = _parts.exp_keys(rows_of(self.k, a, b), shift)
+        out[:, self.columns :] = weights
+        out[:, : self.columns] = weights.mul_(rows_of(self.v, a, b))
+        return out
+
+    def spans(self, low: int, high: int) -> Iterator[tuple[int, int]]:
+        for a in range(low, high, self.span):
+            yield a, min(high, a + self.span)
+
+    def near_keys(self, i: int) -> tuple[int, int]:
+        """The keys whose pairs with tile i of the rows are computed one by one."""
+        last = i if self.causal else min(self.count - 1, i + self.reach)
+        return max(0, i - self.reach) * self.tile, self.bounds(last)[1]
+
+    def near_rows(self, j: int) -> tuple[int, int]:
+        first = j if self.causal else max(0, j - self.reach)
+        return first * self.tile, self.bounds(min(self.count - 1, j + self.reach))[1]
+
+    def bias(self, a: int, b: int, c: int, d: int) -> Tensor:
+        """w of rows a to b and keys c to d, 0 outside the window; the caller may overwrite it."""
+        if self.right is None:
+            w = self.left[a:b, c:d].to(self.dtype, copy=True)
+        else:
+            w = products.mm(self.left[a:b].to(self.dtype), self.right[c:d].to(self.dtype).t())
+        return self.cut(w, a, c)
+
+    def cut(self, w: Tensor, a: int, c: int) -> Tensor:
+        """Zero outside the window."""
+        if self.window is not None:
+            w.tril_(a - c + self.window - 1).triu_(a - c - self.window + 1)
+        return w
+
+    def weights(self, a: int, b: int, c: int, d: int) -> Tensor:
+        """exp(w - row shift), 0 for the future."""
+        w = self.bias(a, b, c, d)
+        if self.row_shift is not None:
+            w -= self.row_shift[a:b]
+        w.exp_()
+        return w.tril_(a - c) if self.causal and d > a else w
+
+    def _row_shift(self) -> Tensor | None:
+        """The largest bias that each row sees, [n, 1], where biases are large enough to need it."""
+        if self.right is None:
+            bound = self.left.abs().amax()
+        else:
+            bound = self.left.norm(dim=1).amax() * self.right.norm(dim=1).amax()
+        if not _parts.occurs(bound > TAME):
+            return None
+        tops = self.left.new_full((self.n, 1), -torch.inf if self.window is None else 0.0, dtype=self.dtype)
+        for i in range(self.count):
+            a, b = self.bounds(i)
+            for c, d in self.spans(*self.near_keys(i)):
+                w = self.bias(a, b, c, d)
+                if self.causal:
+                    future = torch.ones_like(w, dtype=torch.bool).triu_(a - c + 1)
+                    w.masked_fill_(future, -torch.inf)
+                tops[a:b] = tops[a:b].maximum(w.amax(1, keepdim=True))
+        return tops
+
+    def untouched(self, x: Tensor, a: int, b: int) -> Tensor:
+        """Rows as far pairs see them, whose bias is 0."""
+        return x if self.row_shift is None else x * (-self.row_shift[a:b]).exp()
+
+    def far_keys(self) -> Iterator[Tensor | None]:
+        """For each tile of rows: the sum over the keys that it has no bias for, [2c]."""
+        if self.reach >= self.count:
+            yield from [None] * self.count
+        elif self.causal:
+            total = self.shifts.new_zeros(2 * self.columns)
+            for i in range(self.count):
+                if i > 0:
+                    total = total * (self.shifts[i - 1] - self.shifts[i]).exp().repeat(2)
+                if i > self.reach:
+                    total = total + self.rhs(*self.bounds(i - self.reach - 1), i).sum(0)
+                yield total if i > self.reach else None
+        else:
+            yield from self._both_sides([self.rhs(*self.bounds(j), 0).sum(0) for j in range(self.count)])
+
+    def far_rows(self, grads: Tensor) -> list[Tensor | None]:
+        """For each tile of keys: the sum of ``grads`` [n, 2c] over the rows that have no bias for it."""
+        if self.reach >= self.count:
+            return [None] * self.count
+        each = [self.untouched(grads[a:b], a, b).sum(0) for a, b in map(self.bounds, range(self.count))]
+        if not self.causal:
+            return list(self._both_sides(each))
+        found: list[Tensor | None] = [None] * self.count
+        total = torch.zeros_like(each[0])
+        for j in range(self.count - self.reach - 2, -1, -1):
+            first = j + self.reach + 1  # the total is kept as this tile of rows sees the keys
+            if first + 1 < self.count:
+                total = total * (self.shifts[first] - self.shifts[first + 1]).exp().repeat(2)
+            found[j] = total = total + each[first]
+        return found
+
+    def _both_sides(self, each: list[Tensor]) -> Iterator[Tensor]:
+        table = torch.stack(each)
+        none = torch.zeros_like(table[:1])
+        before = torch.cat([none, table.cumsum(0)])
+        after = torch.cat([table.flip(0).cumsum(0).flip(0), none])
+        for i in range(self.count):
+            yield before[max(0, i - self.reach)] + after[min(self.count, i + self.reach + 1)]
+
+
+def rows_of(x: Tensor, a: int, b: int) -> Tensor:
+    """Tokens a to b of [b, n, d] as rows [b - a, c]."""
+    return x[:, a:b].transpose(0, 1).reshape(b - a, -1)
+
+
+def put_rows(x: Tensor, a: int, b: int, rows: Tensor) -> None:
+    x[:, a:b] = rows.view(b - a, x.shape[0], -1).transpose(0, 1)
+
+
+def pairs(n: int, columns: int, window: int | None, *, causal: bool) -> int:
+    """How many pairs of tokens the tiles hold: whole tiles, so a little more than the formula needs."""
+    window = None if window is None or window >= n else window
+    tile, _ = tile_sizes(n, columns, window)
+    count = -(-n // tile)
+    reach = count if window is None else max(0, (window + tile - 2) // tile)
+    ends = [min(n, (i + 1) * tile) for i in range(count)]
+    return sum(
+        (ends[i] - i * tile) * (ends[i if causal else min(count - 1, i + reach)] - max(0, i - reach) * tile)
+        for i in range(count)
+    )

@@ -1,0 +1,112 @@
+"""AFT-full: each token gates a position-weighted average of the values.
+
+    y_t = sigmoid(q_t) * sum_s exp(k_s + w_ts) v_s / sum_s exp(k_s + w_ts)        causal: s <= t
+
+w_ts is one number per pair, for all channels and sequences; k is per channel. Factorised, w_ts = u_t . w_s
+with factors of rank r drawn from N(0, 0.01).
+
+Paper: Zhai et al. 2021, arXiv:2105.14103, equation 2; causal form: footnote 2. The paper prints projections
+Wq, Wk and Wv, and its parameter counts (table 3) are 3 d^2 and w: there is no output projection.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from effbench import products
+from effbench.mechanisms import _aft, _parts, _tiles
+from effbench.plugin import Complexity, Flops, Mechanism, Shape
+
+
+def aft_full(q: Tensor, k: Tensor, v: Tensor, position_bias: _aft.Bias, *, causal: bool = False) -> Tensor:
+    """q k v [b, n, d]; position_bias [n, n] (query t, key s), or factors (u [n, r], w [n, r]): u @ w.T."""
+    return _aft.position_weighted(q, k, v, position_bias, window=None, causal=causal)
+
+
+class AFTFull(nn.Module):
+    window: int | None = None
+
+    def __init__(self, shape: Shape, *, causal: bool = False, rank: int | None = 64):
+        super().__init__()
+        self.causal, self.length = causal, shape.seq
+        self.query, self.key, self.value = (nn.Linear(shape.dim, shape.dim, bias=False) for _ in range(3))
+        width = rank or shape.seq
+        self.position = nn.Parameter(0.01 * torch.randn(shape.seq, width))  # w itself, or its factor u
+        self.position_key = nn.Parameter(0.01 * torch.randn(shape.seq, width)) if rank else None
+
+    def position_bias(self, n: int) -> _aft.Bias:
+        _parts.check_length(n, self.length)
+        if self.position_key is None:
+            return self.position[:n, :n]
+        return self.position[:n], self.position_key[:n]
+
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        _parts.check_length(x.shape[1], self.length)
+        return tuple(products.linear(x, layer.weight) for layer in (self.query, self.key, self.value))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return aft_full(q, k, v, self.position_bias(q.shape[1]), causal=self.causal)
+
+    def combine(self, y: Tensor) -> Tensor:
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.combine(self.mix(*self.project(x)))
+
+
+def reference(module: AFTFull, x: Tensor) -> Tensor:
+    """The printed formula in log space, channel by channel."""
+    n = x.shape[1]
+    q, k, v = x @ module.query.weight.T, x @ module.key.weight.T, x @ module.value.weight.T
+    w = (
+        module.position[:n, :n]
+        if module.position_key is None
+        else module.position[:n] @ module.position_key[:n].T
+    )
+    t, s = torch.arange(n)[:, None], torch.arange(n)[None, :]
+    if module.window is not None:
+        w = torch.where((t - s).abs() < module.window, w, torch.zeros_like(w))
+    if module.causal:
+        w = w.masked_fill(s > t, -torch.inf)
+    means = []
+    for channel in range(x.shape[2]):
+        logits = k[:, None, :, channel] + w  # [b, t, s]
+        weights = torch.exp(logits - logits.logsumexp(-1, keepdim=True))
+        means.append((weights @ v[:, :, channel, None]).squeeze(-1))
+    return torch.sigmoid(q) * torch.stack(means, dim=-1)
+
+
+def flops(
+    shape: Shape,
+    *,
+    causal: bool = False,
+    mode: str = "forward",
+    rank: int | None = 64,
+    window: int | None = None,
+) -> Flops:
+    """Projections, tiles of exp(w), and their products with [exp(k) v, exp(k)]."""
+    train, c, n = mode == "train", shape.batch * shape.dim, shape.seq
+    pairs = _tiles.pairs(n, c, window, causal=causal)
+    r = rank or 0
+    project = 3 * 2 * n * c * shape.dim
+    # Backward: exp(w) again; the gradients of keys and of w; those of both factors.
+    mix = pairs * (4 * c + 2 * r) + train * pairs * (8 * c + 6 * r)
+    own = n * c * (10 + 30 * train)
+    return Flops(
+        matmul=project * (3 if train else 1) + mix,
+        elementwise=own + train * pairs,
+        transcendental=(pairs + 2 * n * c) * (2 if train else 1),
+    )
+
+
+MECHANISM = Mechanism(
+    name="aft-full",
+    build=AFTFull,
+    title="AFT-full",
+    paper="Zhai et al. 2021, arXiv:2105.14103",
+    reference=reference,
+    complexity=Complexity(time="n^2 d + n^2 r + n d^2", memory="n d + n r"),
+    flops=flops,
+    fixed_length=True,
+)

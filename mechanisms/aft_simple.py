@@ -1,0 +1,96 @@
+"""AFT-simple: AFT without a position bias.
+
+    y_t = sigmoid(q_t) * sum_s exp(k_s) v_s / sum_s exp(k_s)        causal: s <= t
+
+Not causal, all tokens share one average per channel; causal, it is a running one.
+
+Paper: Zhai et al. 2021, arXiv:2105.14103, equation 5. Wq, Wk, Wv and no output projection, as in AFT-full.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from effbench import products
+from effbench.mechanisms import _parts, _running
+from effbench.plugin import Complexity, Flops, Mechanism, Shape
+
+
+@_parts.eager
+def aft_simple(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    """q k v [b, n, d]."""
+    return _running.running_average(q, k, v) if causal else _pooled(q, k, v)
+
+
+def _pooled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Two passes over tiles: the average, then its gates."""
+    b, n, d = k.shape
+    wide = _parts.accumulator(k.dtype)
+    top = k.detach().amax(1, keepdim=True).to(wide)
+
+    def pool(_: int, sums: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weights = (k - top).exp()
+        both = torch.stack([(weights * v).sum(1), weights.sum(1)], 1)
+        return k[..., :0], k[..., :0] > 0, sums + both
+
+    def gate(_: int, mean: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return (q.to(wide).sigmoid() * mean).to(q.dtype), q[..., :0] > 0, mean
+
+    tile = _running.scan_tile(n, b * d)
+    _, _, sums = _parts.scan(pool, top.new_zeros(b, 2, d), (k, v), tile=tile)
+    return _parts.scan(gate, sums[:, :1] / sums[:, 1:], (q,), tile=tile)[0]
+
+
+class AFTSimple(nn.Module):
+    def __init__(self, shape: Shape, *, causal: bool = False):
+        super().__init__()
+        self.causal = causal
+        self.query, self.key, self.value = (nn.Linear(shape.dim, shape.dim, bias=False) for _ in range(3))
+
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(products.linear(x, layer.weight) for layer in (self.query, self.key, self.value))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return aft_simple(q, k, v, causal=self.causal)
+
+    def combine(self, y: Tensor) -> Tensor:
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.combine(self.mix(*self.project(x)))
+
+
+def reference(module: AFTSimple, x: Tensor) -> Tensor:
+    """The printed formula in log space, channel by channel."""
+    n = x.shape[1]
+    q, k, v = x @ module.query.weight.T, x @ module.key.weight.T, x @ module.value.weight.T
+    unseen = torch.full((n, n), -torch.inf, dtype=x.dtype).triu(1) if module.causal else x.new_zeros(1, 1)
+    means = []
+    for channel in range(x.shape[2]):
+        logits = k[:, None, :, channel] + unseen  # [b, t or 1, s]
+        weights = torch.exp(logits - logits.logsumexp(-1, keepdim=True))
+        means.append((weights @ v[:, :, channel, None]).squeeze(-1))
+    return torch.sigmoid(q) * torch.stack(means, dim=-1)
+
+
+def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
+    b, n, d, train = shape.batch, shape.seq, shape.dim, mode == "train"
+    project = 3 * 2 * b * n * d * d
+    sums = _running.product_flops(n, b, d) if causal else 0
+    return Flops(
+        matmul=project * (3 if train else 1) + sums * (3 if train else 1),
+        elementwise=b * n * d * (9 if causal else 6) * (3 if train else 1),
+        transcendental=2 * b * n * d * (2 if train else 1),
+    )
+
+
+MECHANISM = Mechanism(
+    name="aft-simple",
+    build=AFTSimple,
+    title="AFT-simple",
+    paper="Zhai et al. 2021, arXiv:2105.14103",
+    reference=reference,
+    complexity=Complexity(time="n d^2", memory="n d"),
+    flops=flops,
+)

@@ -1,0 +1,124 @@
+"""What the mechanisms cost: memory that grows with n where they say so, and the work that they declare."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from effbench.plugin import Shape
+
+from .conftest import MECHANISMS
+
+
+class Ledger(TorchDispatchMode):
+    """Counts operations and the bytes of the storages that they make, as these come and go."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.live, self.peak, self.operations = set(), 0, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.operations += func is not torch.ops.prim.device.default  # a fake tensor asked where it is
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self._note(tensor.untyped_storage())
+        return out
+
+    def _note(self, storage):
+        key = storage._cdata
+        if key in self.seen:
+            return
+        self.seen.add(key)
+        size = storage.nbytes()
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key, size):
+        self.seen.discard(key)
+        self.live -= size
+
+
+def cost(name, n, *, d=512, train=False, causal=False, **options):
+    """(peak bytes above inputs and parameters, operations) of mix, on fake tensors."""
+    with FakeTensorMode():
+        module = MECHANISMS[name].build(Shape(batch=1, seq=n, dim=d, heads=d // 64), causal=causal, **options)
+        tensors = tuple(t.detach().requires_grad_(train) for t in module.project(torch.empty(1, n, d)))
+        top = torch.empty_like(module.mix(*tensors).detach())
+        with Ledger() as ledger, torch.set_grad_enabled(train):
+            known = [*tensors, *module.parameters(), top]
+            ledger.seen.update(t.untyped_storage()._cdata for t in known)
+            y = module.mix(*tensors)
+            if train:
+                y.backward(top)
+        return ledger.peak, ledger.operations
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("name", "forward", "train"),
+    [("aft-full", 6, 14), ("aft-local", 6, 14), ("aft-simple", 3, 12), ("linear", 4, 12)],
+)
+def test_memory_is_a_few_inputs(name, forward, train, causal):
+    n, d = 8192, 512
+    assert cost(name, n, causal=causal)[0] <= forward * n * d * 4
+    assert cost(name, n, causal=causal, train=True)[0] <= train * n * d * 4
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    "name", ["aft-full", "aft-local", "aft-simple", "aft-conv", "linear", "synthesizer-dense"]
+)
+def test_memory_is_linear(name, causal, train):
+    """A dense softmax map would grow fourfold."""
+    small, large = (cost(name, n, d=256, causal=causal, train=train)[0] for n in (4096, 8192))
+    assert large <= 2.1 * small
+
+
+def test_written_out_attention_is_not_linear_in_memory():
+    """The ledger can tell."""
+    small, large = (cost("mha", n)[0] for n in (1024, 2048))
+    assert large > 3.9 * small
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    "name", ["aft-full", "aft-local", "aft-simple", "aft-conv", "linear", "synthesizer-dense", "fnet"]
+)
+def test_few_operations_at_great_length(name, causal):
+    """A counting pass spends some 100 microseconds on each, and may take two seconds."""
+    if causal not in MECHANISMS[name].causal:
+        pytest.skip("it has no causal form")
+    assert cost(name, 65536, d=256, causal=causal)[1] <= 20_000
+
+
+@pytest.mark.parametrize("mode", ["forward", "train"])
+@pytest.mark.parametrize("n", [512, 2048])
+@pytest.mark.parametrize(
+    ("name", "causal"),
+    [
+        (name, causal)
+        for name, m in MECHANISMS.items()
+        for causal in m.causal
+        if name not in ("mha-sdpa", "fnet")
+    ],
+)
+def test_declared_products_are_the_counted_ones(name, causal, n, mode):
+    shape = Shape(batch=2, seq=n, dim=64, heads=2)
+    with FakeTensorMode():
+        module = MECHANISMS[name].build(shape, causal=causal)
+        x = torch.empty(2, n, 64, requires_grad=mode == "train")
+        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(mode == "train"):
+            y = module(x)
+            if mode == "train":
+                y.sum().backward()
+    declared = MECHANISMS[name].flops(shape, causal=causal, mode=mode).matmul
+    assert declared == pytest.approx(counter.get_total_flops(), rel=0.02)

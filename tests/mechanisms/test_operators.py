@@ -1,0 +1,270 @@
+"""The operators of the contract, used alone: against naive loops, each other, and at the edge of range."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from effbench.mechanisms.aft_conv import aft_conv, supports
+from effbench.mechanisms.aft_full import aft_full
+from effbench.mechanisms.aft_local import aft_local
+from effbench.mechanisms.aft_simple import aft_simple
+from effbench.mechanisms.fnet import fourier_mix
+from effbench.mechanisms.linear import linear_attention
+from effbench.mechanisms.mha import softmax_attention
+from effbench.mechanisms.synthesizer_dense import synthesizer_dense
+from effbench.mechanisms.synthesizer_random import synthesizer_random
+
+from .conftest import sample
+
+EXACT = {"rtol": 1e-9, "atol": 1e-12}
+
+
+def qkv(n, d=8, dtype=torch.float64):
+    return tuple(sample(n, d=d, dtype=dtype, seed=seed) for seed in (1, 2, 3))
+
+
+def bias_of(n, rank=None, scale=1.0):
+    generator = torch.Generator().manual_seed(4)
+    shape = (n, rank or n)
+    factors = [scale * torch.randn(*shape, generator=generator, dtype=torch.float64) for _ in range(2)]
+    return tuple(factors) if rank else factors[0]
+
+
+def naive(q, k, v, w, causal=False):
+    """AFT with any bias [n, n], in log space."""
+    n = q.shape[1]
+    logits = k[:, None] + w[None, :, :, None]  # [b, t, s, d]
+    if causal:
+        logits = logits.masked_fill(torch.ones(n, n, dtype=torch.bool).triu(1)[None, :, :, None], -torch.inf)
+    return q.sigmoid() * (logits.softmax(2) * v[:, None]).sum(2)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_aft_full_takes_a_dense_bias_and_factors(causal):
+    q, k, v = qkv(65)
+    u, w = bias_of(65, rank=3)
+    assert_close(aft_full(q, k, v, (u, w), causal=causal), naive(q, k, v, u @ w.T, causal), **EXACT)
+    assert_close(aft_full(q, k, v, u @ w.T, causal=causal), naive(q, k, v, u @ w.T, causal), **EXACT)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (65, 64), (64, 65), (66, 66)])
+def test_a_bias_of_another_length_is_refused(shape):
+    with pytest.raises(ValueError, match="position bias has 6[46] .* 65 tokens"):
+        aft_full(*qkv(65), torch.zeros(*shape, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [0, 1, 2, 130, 499, 500, 10**9])
+def test_aft_local_is_full_with_a_bias_cut_to_the_window(window, causal):
+    q, k, v = qkv(500, d=4)
+    w = bias_of(500)
+    place = torch.arange(500)
+    cut = torch.where((place - place[:, None]).abs() < window, w, 0.0)
+    got = aft_local(q, k, v, w, window=window, causal=causal)
+    assert_close(got, aft_full(q, k, v, cut, causal=causal), **EXACT)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_identities(causal):
+    """Local with a window of n is full, with none simple; conv without a kernel is simple per head."""
+    q, k, v = qkv(150)
+    w = bias_of(150, rank=4)
+    simple = aft_simple(q, k, v, causal=causal)
+    assert_close(
+        aft_local(q, k, v, w, window=150, causal=causal), aft_full(q, k, v, w, causal=causal), **EXACT
+    )
+    assert_close(aft_local(q, k, v, w, window=0, causal=causal), simple, **EXACT)
+    assert_close(aft_conv(q, k, v, torch.zeros(8, 11).double(), causal=causal), simple, **EXACT)
+    shared = k[:, :, :2].repeat_interleave(4, 2)
+    got = aft_conv(q, k[:, :, :2], v, torch.zeros(2, 5).double(), causal=causal)
+    assert_close(got, aft_simple(q, shared, v, causal=causal), **EXACT)
+
+
+def test_aft_conv_on_a_grid_without_a_kernel_is_simple():
+    q, k, v = qkv(42)
+    got = aft_conv(q, k, v, torch.zeros(8, 3, 3).double(), grid=(6, 7))
+    assert_close(got, aft_simple(q, k, v), **EXACT)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("s", [1, 3, 11, 63])
+def test_aft_conv_taps_against_a_naive_loop(s, causal):
+    n, (q, k, v) = 37, qkv(37)
+    kernel = torch.randn(8, s, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    expected = torch.empty_like(q)
+    for c in range(8):
+        w = torch.zeros(n, n, dtype=torch.float64)
+        for t in range(n):
+            for i in range(s):
+                key = t - s + 1 + i if causal else t - (s - 1) // 2 + i
+                if 0 <= key < n:
+                    w[t, key] = kernel[c, i]
+        expected[:, :, c] = naive(q, k, v, w, causal)[:, :, c]
+    assert_close(aft_conv(q, k, v, kernel, causal=causal), expected, **EXACT)
+
+
+def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
+    height, width, s, (q, k, v) = 5, 7, 3, qkv(35, d=4)
+    kernel = torch.randn(2, s, s, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    expected = torch.empty_like(q)
+    for head in range(2):
+        w = torch.zeros(35, 35, dtype=torch.float64)
+        for y in range(height):
+            for x in range(width):
+                for i in range(s):
+                    for j in range(s):
+                        row, column = y + i - 1, x + j - 1
+                        if 0 <= row < height and 0 <= column < width:
+                            w[y * width + x, row * width + column] = kernel[head, i, j]
+        mine = slice(2 * head, 2 * head + 2)
+        keys = k[:, :, head : head + 1].expand(-1, -1, 2)
+        expected[:, :, mine] = naive(q[:, :, mine], keys, v[:, :, mine], w)
+    assert_close(aft_conv(q, k[:, :, :2], v, kernel, grid=(height, width)), expected, **EXACT)
+
+
+def test_aft_conv_refuses_what_does_not_fit():
+    q, k, v = qkv(12)
+    with pytest.raises(ValueError, match="odd"):
+        aft_conv(q, k, v, torch.zeros(8, 4).double())
+    with pytest.raises(ValueError, match="do not fit"):
+        aft_conv(q, k, v, torch.zeros(8, 3, 3).double(), grid=(3, 5))
+    with pytest.raises(ValueError, match="no causal form"):
+        aft_conv(q, k, v, torch.zeros(8, 3, 3).double(), grid=(3, 4), causal=True)
+
+
+def test_aft_conv_says_which_cells_it_supports():
+    from effbench.cell import Cell
+
+    def cell(seq, dims, causal=False):
+        options = {"dims": dims}
+        return Cell(mechanism="aft-conv", options=options, seq=seq, dim=8, heads=2, threads=1, causal=causal)
+
+    assert supports(cell(8, 1)) is None
+    assert supports(cell(9, 2)) is None
+    assert "8 tokens" in supports(cell(8, 2))
+    assert "causal" in supports(cell(9, 2, causal=True))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shift", [50.0, -50.0, 100.0, -100.0, 1e3, -1e4, 1e4])
+def test_a_shift_of_all_keys_cancels(shift, causal):
+    q, k, v = qkv(300, d=4)
+    w, kernel = bias_of(300, rank=3), torch.randn(4, 5, dtype=torch.float64)
+    for operator in (
+        lambda k: aft_full(q, k, v, w, causal=causal),
+        lambda k: aft_local(q, k, v, w, window=9, causal=causal),
+        lambda k: aft_simple(q, k, v, causal=causal),
+        lambda k: aft_conv(q, k, v, kernel, causal=causal),
+    ):
+        assert_close(operator(k + shift), operator(k), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shift", [50.0, -1e4, 1e4])
+def test_a_shift_of_a_row_of_the_bias_cancels_and_of_a_column_does_not(shift, causal):
+    q, k, v = qkv(65)
+    w = bias_of(65)
+    before = aft_full(q, k, v, w, causal=causal)
+    row, column = w.clone(), w.clone()
+    row[20] += shift
+    column[:, 20] += shift
+    assert_close(aft_full(q, k, v, row, causal=causal), before, rtol=1e-9, atol=1e-9)
+    after = aft_full(q, k, v, column, causal=causal)
+    assert_close(after, naive(q, k, v, column, causal), **EXACT)
+    assert (after - before)[:, 21:].abs().max() > 0.01
+
+
+@pytest.mark.parametrize("operator", ["full", "local", "simple", "conv"])
+@pytest.mark.parametrize("rise", [110.0, 1e4])
+def test_a_late_large_key_leaves_earlier_rows_exact(operator, rise):
+    n = 700
+    q, k, v = (x.float() for x in qkv(n, d=4))
+    u, w = (x.float() for x in bias_of(n, rank=3, scale=0.5))
+    kernel = torch.randn(4, 5)
+    run = {
+        "full": lambda k: aft_full(q, k, v, (u, w), causal=True),
+        "local": lambda k: aft_local(q, k, v, (u, w), window=9, causal=True),
+        "simple": lambda k: aft_simple(q, k, v, causal=True),
+        "conv": lambda k: aft_conv(q, k, v, kernel, causal=True),
+    }[operator]
+    late = k.clone()
+    late[:, 650] += rise
+    before, after = run(k), run(late)
+    assert torch.equal(after[:, :650], before[:, :650])
+    assert_close(after[:, 660:], (q.sigmoid() * v[:, 650:651])[:, 660:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_dominant_key_with_a_bias_that_undoes_it(causal):
+    """The bias takes the dominant key away again: exp(k) alone has lost all the others."""
+    n = 200
+    q, k, v = (x.float() for x in qkv(n, d=4))
+    k[:, 60] += 150.0
+    w = torch.zeros(n, n)
+    w[:, 60] = -300.0
+    expected = naive(*(x.double() for x in (q, k, v, w)), causal=causal)
+    got = aft_full(q, k, v, w, causal=causal)
+    assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)
+    k, kernel = k[:, :, :1], torch.tensor([[0.0, -300.0, 0.0]])
+    w = torch.zeros(n, n).fill_diagonal_(-300.0)
+    inside = torch.tensor([[0.0, 0.0, -300.0]]) if causal else kernel
+    expected = naive(q.double(), k.double().expand(-1, -1, 4), v.double(), w.double(), causal)
+    got = aft_conv(q, k, v, inside, causal=causal).double()
+    assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    assert_close(
+        aft_local(q, k.expand(-1, -1, 4), v, w, window=1, causal=causal).double(),
+        expected,
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_last_causal_row_sees_what_all_rows_of_the_other_form_see(causal):
+    q, k, v = qkv(90)
+    w = bias_of(90, rank=2)
+    assert_close(aft_full(q, k, v, w, causal=True)[:, -1], aft_full(q, k, v, w)[:, -1], **EXACT)
+    assert_close(aft_simple(q, k, v, causal=True)[:, -1], aft_simple(q, k, v)[:, -1], **EXACT)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shift", [0.0, -10.0, -17.0, -50.0, -400.0])
+def test_linear_attention_of_very_negative_queries_and_keys(shift, causal):
+    """elu(x) + 1 is 0 in float32 from -17 on; exp(x) is not, and only ratios matter."""
+    q, k, v = (sample(100, seed=seed).unflatten(2, (2, 8)).transpose(1, 2) for seed in (1, 2, 3))
+    q, k = q.clamp(max=2) - 3 + shift, k - 4 + shift
+    logits = torch.logsumexp(q.minimum(torch.tensor(0.0))[..., :, None, :] + k[..., None, :, :], -1)
+    assert q.max() < 0 > k.max()
+    if causal:
+        logits = logits.masked_fill(torch.ones(100, 100, dtype=torch.bool).triu(1), -torch.inf)
+    expected = logits.softmax(-1) @ v
+    got = linear_attention(q.float(), k.float(), v.float(), causal=causal)
+    assert_close(got.double(), expected, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_rows_sum_to_one(causal):
+    """A value that is one everywhere comes back as one (times the gate, in AFT)."""
+    q, k, _ = qkv(70)
+    ones, half = torch.ones_like(q), torch.zeros_like(q)
+    heads = q.unflatten(2, (2, 4)).transpose(1, 2)
+    score = torch.randn(2, 70, 4, dtype=torch.float64)
+    for y in (
+        softmax_attention(heads, heads, torch.ones_like(heads), causal=causal),
+        linear_attention(heads, heads, torch.ones_like(heads), causal=causal),
+        synthesizer_dense(heads, torch.ones_like(heads), score, causal=causal),
+        synthesizer_random(torch.ones_like(heads), torch.randn(2, 70, 70).double(), causal=causal),
+        2 * aft_full(half, k, ones, bias_of(70), causal=causal),
+        2 * aft_local(half, k, ones, bias_of(70), window=7, causal=causal),
+        2 * aft_simple(half, k, ones, causal=causal),
+        2 * aft_conv(half, k, ones, torch.randn(8, 5).double(), causal=causal),
+    ):
+        assert_close(y, torch.ones_like(y), **EXACT)
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (2, 3), (7, 8), (64, 16), (101, 6), (1009, 5)])
+def test_fourier_mix_is_the_real_part_of_fft2(n, d):
+    x = sample(n, d=d)
+    assert_close(fourier_mix(x), torch.fft.fft2(x).real, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,89 @@
+"""The matrix-product provider: the same products whoever computes them, and honest about who did."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing import assert_close
+
+from effbench import products
+from effbench.errors import BadInput
+
+needs_onednn = pytest.mark.skipif(
+    not products._available(torch.float32), reason="this build of torch has no oneDNN product"
+)
+
+
+def test_an_unknown_provider_is_refused():
+    with pytest.raises(BadInput, match="expected one of torch, onednn, auto"):
+        products.use("cublas")
+
+
+@needs_onednn
+def test_ran_says_what_ran():
+    x, w = torch.randn(128, 128), torch.randn(128, 128)
+    products.use("onednn")
+    assert products.ran() == ""
+    products.linear(x, w)
+    assert products.ran() == "onednn"
+    products.linear(x.double(), w.double())
+    assert products.ran() == "torch+onednn"
+    products.use("torch")
+    products.mm(x, w)
+    assert products.ran() == "torch"
+
+
+@needs_onednn
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_other_dtypes_and_small_and_fake_products_go_to_torch(dtype):
+    products.use("onednn")
+    products.linear(torch.ones(128, 128, dtype=dtype), torch.ones(128, 128, dtype=dtype))
+    products.linear(torch.ones(2, 2), torch.ones(2, 2))
+    with FakeTensorMode():
+        products.matmul(torch.empty(4, 512, 512), torch.empty(4, 512, 512))
+    assert products.ran() == "torch"
+
+
+@needs_onednn
+@pytest.mark.parametrize("layout", ["dense", "transposed", "sliced"])
+def test_values_and_gradients_are_torchs(layout):
+    x = torch.randn(2, 130, 70, requires_grad=True)
+    w = {
+        "dense": torch.randn(90, 70),
+        "transposed": torch.randn(70, 90).T,
+        "sliced": torch.randn(90, 140)[:, ::2],
+    }
+    w = w[layout].detach().requires_grad_()
+    bias, top = torch.randn(90, requires_grad=True), torch.randn(2, 130, 90)
+    found = {}
+    for provider in ("torch", "onednn"):
+        products.use(provider)
+        y = products.linear(x, w, bias)
+        found[provider] = [y, *torch.autograd.grad(y, [x, w, bias], top)]
+        assert products.ran() == provider
+    for mine, theirs in zip(found["onednn"], found["torch"], strict=True):
+        assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@needs_onednn
+def test_batched_products_and_their_gradients_are_torchs():
+    a, b = torch.randn(2, 3, 300, 290, requires_grad=True), torch.randn(2, 3, 290, 310, requires_grad=True)
+    found = {}
+    for provider in ("torch", "onednn"):
+        products.use(provider)
+        y = products.matmul(a, b)
+        assert products.ran() == provider
+        found[provider] = [y, *torch.autograd.grad(y.sin().sum(), [a, b])]
+    for mine, theirs in zip(found["onednn"], found["torch"], strict=True):
+        assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("provider", ["torch", "onednn", "auto"])
+def test_raw_products(provider):
+    products.use(provider)
+    a, b, total = torch.randn(100, 200), torch.randn(200, 300), torch.randn(100, 300)
+    expected = total + a @ b
+    assert_close(products.mm(a, b), a @ b, rtol=1e-4, atol=1e-4)
+    assert products.addmm_(total, a, b) is total
+    assert_close(total, expected, rtol=1e-4, atol=1e-4)
