@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effbench.cell import Budget
-from effbench.environment import default_memory_limit
+from effbench.environment import default_memory_limit, memory_total
 from effbench.errors import BadInput
 from effbench.grammar import parse_option
 from effbench.quantity import parse_bytes, parse_seconds
@@ -76,11 +76,11 @@ def with_options(suite: Suite, options: Mapping[str, Mapping[str, Any]]) -> Suit
 def make_budget(
     memory_limit: str | int | None, cell_timeout: str | float, total: str | float | None
 ) -> Budget:
-    """The effort of a run from amounts as people write them; left out, a cell may take 3/4 of the memory."""
+    """The effort of a run from amounts as people write them; left out, a cell may take 2/3 of the memory."""
+    given = None if memory_limit is None else parse_bytes(memory_limit, where="memory-limit")
     return Budget(
-        memory_limit=default_memory_limit()
-        if memory_limit is None
-        else parse_bytes(memory_limit, where="memory-limit"),
+        memory_limit=given or default_memory_limit(),
+        heap_limit=given or memory_total() * 9 // 10,
         cell_timeout=parse_seconds(cell_timeout, where="cell-timeout"),
         total=None if total is None else parse_seconds(total, where="budget"),
     )

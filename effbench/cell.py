@@ -67,12 +67,13 @@ class Budget:
     """The effort: no part of the question, so it is not hashed into a cell's id."""
 
     memory_limit: int  # bytes that one cell may add to its process
+    heap_limit: int | None = None  # bytes that a warm heap, holes and all, may take; left out: memory_limit
     cell_timeout: float = 60.0  # seconds for one pass; start, warm-up and compilation are not counted
     total: float | None = None  # seconds for the whole run
     min_samples: int = 5
     min_time: float = 0.1  # seconds of samples in one visit; a cheap cell has three
     costly: float = 5.0  # seconds a pass from which one pass must do
-    rounds: tuple[tuple[float, int], ...] = ((0.1, 3), (0.5, 2))  # (a pass faster than this, visits)
+    rounds: tuple[tuple[float, int], ...] = ((0.1, 3), (0.3, 2))  # (a pass faster than this, visits)
     load_timeout: float = 60.0  # seconds to import a plugin and to build a module
 
     @property

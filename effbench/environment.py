@@ -134,8 +134,8 @@ def memory_total(root: Path = ROOT) -> int:
 
 
 def default_memory_limit() -> int:
-    """75 % of the total: the same on every run on a machine, whatever else runs there."""
-    return memory_total() * 3 // 4
+    """Two thirds of the total: the same on every run on a machine, whatever else runs there."""
+    return memory_total() * 2 // 3
 
 
 def physical_memory() -> int:

@@ -11,7 +11,7 @@ from effbench.record import Record
 _TRANSCENDENTAL = 15  # FLOPs that one is worth on a processor with wide vectors
 _OVERHEAD_S = 0.4  # a visit's processes, before anything was measured
 _WARM_UP_S = 0.1
-_SLOW_S = 1.0
+_SLOW_S = 0.3
 
 
 class Estimate:
@@ -69,8 +69,9 @@ class Estimate:
         """Seconds of the passes of a visit: timing, and in the first round memory too."""
         if seconds > self._budget.costly:  # each pass after one at a quarter of the length
             return 1.1 * seconds * (2 if round_ == 0 else 1)
-        if seconds > _SLOW_S:  # a first call and three samples; memory cold, and asked for
-            return seconds * (6.1 if round_ == 0 else 4)
+        if seconds > _SLOW_S:  # a first call and the samples that fit; memory cold, and asked for
+            samples = min(self._budget.min_samples, max(2, int(3 / seconds)))
+            return seconds * (samples + (3.1 if round_ == 0 else 1))
         timing = _WARM_UP_S + 2 * seconds + max(self._budget.min_time, self._budget.min_samples * seconds)
         return timing + (5 * seconds if round_ == 0 else 0)
 

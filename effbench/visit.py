@@ -22,7 +22,7 @@ _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and wha
 _MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
 _FEW_CALLS = 20_000  # the profiler keeps about 15 KB for every operator call
 _CHEAP_S = 0.1  # a pass that may be made some times more
-_SLOW_S = 1.0  # a pass whose memory is taken cold, after one at a quarter of the length
+_SLOW_S = 0.3  # a pass whose memory is taken cold, after one at a quarter of the length
 _HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
 
 
@@ -116,7 +116,7 @@ class Visitor:
             {**request, **self._limits(), **more},
             log=self._log(cell.id),
             allow=self.budget.load_timeout,
-            memory=self.budget.memory_limit + _WATCHDOG_SLACK,
+            memory=more.get("memory_limit", self.budget.memory_limit) + _WATCHDOG_SLACK,
             until=until,
         )
 
@@ -191,26 +191,38 @@ class _Visit:
     def time(self, single: bool) -> Record | None:
         """Samples of one pass, in a process of the round's own server."""
         budget = self.visitor.budget
-        allocator = self._allocator()
         more = {"single": single, "min_samples": budget.min_samples, "min_time": budget.min_time}
-        outcome = self._ask("time", "time", replicate=self.round, allocator=allocator, **more)
-        self._process = self.visitor.servers.get(
-            "time", threads=self.cell.threads, allocator=allocator, replicate=self.round
-        ).identity
+        allocator = self.cell.allocator if self._heap_fits() else "default"
+        outcome = self._timed(allocator, more)
+        if outcome.answer.get("status") == "oom" and allocator == "warm" and self._fits():
+            allocator = "default"  # it was the holes of the heap, not the mechanism
+            outcome = self._timed(allocator, more)
         if outcome.answer.get("status") == "ok":
             answer = outcome.answer
             self._time, self._params, self._path = answer["time"], answer["params"], answer["path"]
             self.flags += answer["flags"]
+            self.flags += ["default-allocator"] * (allocator != self.cell.allocator)
         return self._unless_ok(outcome)
 
-    def _allocator(self) -> str:
-        """The cell's allocator; the default one where a warm heap, with its holes, would not fit."""
+    def _timed(self, allocator: str, more: Mapping[str, Any]) -> Outcome:
+        limit = self.visitor.budget.heap_limit if allocator == "warm" else None
+        limits = {} if limit is None else {"memory_limit": limit}
+        outcome = self._ask("time", "time", replicate=self.round, allocator=allocator, **more, **limits)
+        self._process = self.visitor.servers.get(
+            "time", threads=self.cell.threads, allocator=allocator, replicate=self.round
+        ).identity
+        return outcome
+
+    def _fits(self) -> bool:
+        """Whether the prediction said that the cell fits; False where there was none."""
         peak = self._memory.get("predicted_bytes")
-        fits = peak is None or self._live + _HOLES * peak <= self.visitor.budget.memory_limit
-        if self.cell.allocator == "warm" and not fits:
-            self.flags.append("default-allocator")
-            return "default"
-        return self.cell.allocator
+        return peak is not None and self._live + peak * _MARGIN <= self.visitor.budget.memory_limit
+
+    def _heap_fits(self) -> bool:
+        """Whether a warm heap with its holes will probably fit."""
+        peak = self._memory.get("predicted_bytes")
+        limit = self.visitor.budget.heap_limit or self.visitor.budget.memory_limit
+        return peak is None or self._live + _HOLES * peak <= limit
 
     def memory(self, single: bool) -> Record | None:
         """Peak memory of one pass: cold where a pass is costly, else warmed up and repeated."""
@@ -229,7 +241,7 @@ class _Visit:
 
     def count(self) -> Record | None:
         """Count on real tensors where fake ones would not do and a pass is cheap."""
-        if self.flops.get("counted") is None and self._seconds() < _SLOW_S:
+        if self.flops.get("counted") is None and self._seconds() < _CHEAP_S:
             self._counted(self._ask("counts", "counts", real=True))
         if self.flops.get("counted") is None:
             self.flags.append("no-counts")

@@ -19,8 +19,8 @@ def softmax_rows(left: Tensor, right: Tensor | None, v: Tensor, *, causal: bool)
 
 
 def row_tile(n: int) -> int:
-    """Rows whose scores fill 8 MiB in float32, at least 256, so that there are not too many tiles."""
-    return min(n, max(256, (1 << 21) // n))
+    """Rows whose scores fill 8 MiB in float32, but enough for an efficient product and not too many tiles."""
+    return min(n, max(256 if n < 32768 else 512, (1 << 21) // n))
 
 
 def row_pairs(n: int, *, causal: bool) -> int:

@@ -170,7 +170,7 @@ def test_the_processor_is_named(tmp_path):
 
 
 def test_the_default_memory_limit_is_three_quarters():
-    assert environment.default_memory_limit() == environment.memory_total() * 3 // 4
+    assert environment.default_memory_limit() == environment.memory_total() * 2 // 3
 
 
 def test_server_environments():

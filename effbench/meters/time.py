@@ -22,7 +22,9 @@ except ImportError:
 BLOCK = 1e-3  # seconds: below it the clock's own cost and the scheduler's show
 MAX_SAMPLES = 60
 COSTLY = 5.0  # seconds of a first call from which it serves as warm-up of the only timed pass
-SLOW, SLOW_SAMPLES = 1.0, 3  # seconds of a first call that is warm-up enough; so many samples must do then
+SLOW = 0.3  # seconds of a first call after which only passes that took new memory are warm-up
+NEW_PAGES, NEW_PASSES = 1024, 4  # faults that make a slow pass a warm-up, and how many there may be
+SLOW_TIME, SLOW_SAMPLES = 3.0, 2  # seconds that the samples may take then, and the fewest of them
 TICK_EVERY = 1.0  # seconds
 #: The warm-up ends when at least so many blocks and seconds have gone by and a pass took in the last two
 #: blocks within STEADY of the fastest; after WARM_LIMIT seconds it ends anyway, with at least one pass.
@@ -46,8 +48,9 @@ def measure(
 
     ``single``: a pass is known to be costly; ``warm()`` (a pass at a quarter of the length) and one timed
     pass must do. The same holds for a first call of over 5 s, which is then the warm-up; after one of
-    over 1 s three samples must do. ``tick()`` comes before every pass that may be long, else at most once
-    a second, always outside timed sections.
+    over 0.3 s passes are warm-up until one takes no new pages from the system, four at most, and as many
+    samples must do as fit into 3 s, two at least. ``tick()`` comes before every pass that may be long, else
+    at most once a second, always outside timed sections.
 
     Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (one
     pass had to do), ``unsteady`` (the medians of the first and last third differ by over 10 %).
@@ -62,13 +65,19 @@ def measure(
         else:
             first_call_s = ring.run_long()
         long = COSTLY if single else first_call_s or 0.0
-        estimate = ring.warm_up(long) if long < SLOW else long
-        faults = minor_faults()
         if long >= COSTLY:
+            faults = minor_faults()
             samples, passes = [ring.run_long(keep=True)], 1
+        elif long >= SLOW:
+            settled = ring.settle()
+            faults = minor_faults()
+            wanted = min(min_samples, max(SLOW_SAMPLES, int(SLOW_TIME / settled)))
+            samples, passes = ring.sample(settled, wanted - 1, 0.0)
+            samples = [settled, *samples]
         else:
-            wanted = min_samples if long < SLOW else min(min_samples, SLOW_SAMPLES)
-            samples, passes = ring.sample(estimate, wanted, min_time)
+            estimate = ring.warm_up(long)
+            faults = minor_faults()
+            samples, passes = ring.sample(estimate, min_samples, min_time)
         after = minor_faults()
     return {
         "samples_s": samples,
@@ -173,6 +182,20 @@ class Passes:
                 return fastest
             if seconds < BLOCK:
                 passes *= 2
+
+    def settle(self) -> float:
+        """Seconds of the first pass that takes no new memory; of the fourth where every pass does.
+
+        A warm heap grows for some passes, since what they freed does not fit the next one's requests.
+        """
+        for _ in range(NEW_PASSES):
+            self.clock.device_samples.clear()
+            before = minor_faults()
+            seconds = self.block(1, keep=True)
+            after = minor_faults()
+            if before is None or after is None or after - before < NEW_PAGES:
+                break
+        return seconds
 
     def sample(self, estimate: float, min_samples: int, min_time: float) -> tuple[list[float], int]:
         """Seconds a pass of each block, and all passes run; a block under a millisecond is drawn again."""
