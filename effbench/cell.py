@@ -73,7 +73,7 @@ class Budget:
     min_samples: int = 5
     min_time: float = 0.1  # seconds of samples in one visit; a cheap cell has three
     costly: float = 5.0  # seconds a pass from which one pass must do
-    rounds: tuple[tuple[float, int], ...] = ((0.1, 3), (0.3, 2))  # (a pass faster than this, visits)
+    rounds: tuple[tuple[float, int], ...] = ((0.1, 3),)  # (a pass faster than this, visits)
     load_timeout: float = 60.0  # seconds to import a plugin and to build a module
 
     @property

@@ -67,10 +67,10 @@ class Estimate:
 
     def _measuring(self, seconds: float, round_: int = 0) -> float:
         """Seconds of the passes of a visit: timing, and in the first round memory too."""
-        if seconds > self._budget.costly:  # each pass after one at a quarter of the length
-            return 1.1 * seconds * (2 if round_ == 0 else 1)
+        if seconds > self._budget.costly:  # the timed pass after one at a quarter of the length
+            return seconds * (2.1 if round_ == 0 else 1.1)
         if seconds > _SLOW_S:  # a first call and the samples that fit; memory cold, and asked for
-            samples = min(self._budget.min_samples, max(2, int(3 / seconds)))
+            samples = min(self._budget.min_samples, max(2, int(1.5 / seconds)))
             return seconds * (samples + (3.1 if round_ == 0 else 1))
         timing = _WARM_UP_S + 2 * seconds + max(self._budget.min_time, self._budget.min_samples * seconds)
         return timing + (5 * seconds if round_ == 0 else 0)

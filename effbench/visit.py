@@ -17,12 +17,14 @@ from effbench.plan import Description
 from effbench.processes import Outcome
 from effbench.record import FlopsBlock, Memory, Record, Status, Time
 from effbench.servers import Servers
+from effbench.status import judge
 
 _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
 _MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
 _FEW_CALLS = 20_000  # the profiler keeps about 15 KB for every operator call
 _CHEAP_S = 0.1  # a pass that may be made some times more
 _SLOW_S = 0.3  # a pass whose memory is taken cold, after one at a quarter of the length
+_MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
 _HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
 
 
@@ -202,6 +204,8 @@ class _Visit:
             self._time, self._params, self._path = answer["time"], answer["params"], answer["path"]
             self.flags += answer["flags"]
             self.flags += ["default-allocator"] * (allocator != self.cell.allocator)
+            faults = answer["time"]["minor_faults"] or 0
+            self.flags += ["page-faults"] * (allocator == "warm" and faults > _MANY_FAULTS)
         return self._unless_ok(outcome)
 
     def _timed(self, allocator: str, more: Mapping[str, Any]) -> Outcome:
@@ -233,7 +237,13 @@ class _Visit:
         alloc = not costly and self._calls is not None and self._calls < _FEW_CALLS
         patience = self.visitor.budget.cell_timeout + 30 + 6 * seconds * (repeats + 2)
         outcome = self._ask(
-            "memory", "memory", cold=cold, repeats=repeats, alloc=alloc, memory_timeout=patience
+            "memory",
+            "memory",
+            cold=cold,
+            settle=cold and not costly,
+            repeats=repeats,
+            alloc=alloc,
+            memory_timeout=patience,
         )
         if outcome.answer.get("status") == "ok":
             self._memory = {**outcome.answer["memory"], **self._memory}
@@ -298,22 +308,3 @@ class _Visit:
     def _unless_ok(self, outcome: Outcome) -> Record | None:
         status, stage, reason = judge(outcome)
         return None if status == "ok" else self.record(status, stage, reason)
-
-
-def judge(outcome: Outcome) -> tuple[Status, str, str]:
-    """(status, stage, reason) of what became of a question."""
-    stage, reason = outcome.stage, outcome.reason
-    if outcome.ended == "answered":
-        answer = outcome.answer
-        return answer["status"], "" if answer["status"] == "ok" else stage, answer.get("reason", "")
-    if outcome.ended == "until":
-        return "skipped", stage, "budget"
-    if outcome.ended == "memory":
-        return "oom", stage, reason
-    if stage == "load":
-        return (
-            "error",
-            stage,
-            f"importing it {reason}" if outcome.ended == "timeout" else f"on import: {reason}",
-        )
-    return ("timeout" if outcome.ended == "timeout" else "crashed"), stage, reason

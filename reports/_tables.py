@@ -42,6 +42,12 @@ FLAGS = {
     "few-samples": "fewer passes than usual, because one takes long",
     "unsteady": "the passes of a process drifted or jumped",
     "unverified": "the mechanism has no reference to be compared with",
+    "gradient-unverified": "its reference could not be differentiated, so only the output was compared",
+    "not-finite": "the output of a pass at this size holds values that are not finite",
+    "page-faults": "passes still took new memory from the system, which costs time",
+    "default-allocator": "a warm heap would not fit, so passes pay for fresh memory each time",
+    "no-prediction": "its memory could not be predicted before it ran",
+    "no-counts": "its operators could not be counted; FLOPs are the closed form where there is one",
 }
 
 

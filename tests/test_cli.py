@@ -127,7 +127,7 @@ def test_a_new_mechanism_runs_and_compares_at_once(effbench: Effbench, tmp_path:
     again = effbench("new", "my-mixer", cwd=tmp_path)
     assert (again.returncode, "is there already" in again.stderr) == (2, True)
     (tmp_path / "s.toml").write_text('mechanisms = ["mha-sdpa"]\n[axes]\nseq = "16,32"\ndim = 16\n')
-    for more in ([], ["--causal"], ["--mode", "train"], ["--level", "op"], ["--dtype", "bfloat16"]):
+    for more in ([], ["--causal", "--mode", "train"], ["--level", "op", "--dtype", "bfloat16"]):
         done = effbench("run", "s.toml", "--with", "my_mixer.py", *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         rows = (tmp_path / "results/s/table.csv").read_text().splitlines()[1:]

@@ -24,7 +24,7 @@ MAX_SAMPLES = 60
 COSTLY = 5.0  # seconds of a first call from which it serves as warm-up of the only timed pass
 SLOW = 0.3  # seconds of a first call after which only passes that took new memory are warm-up
 NEW_PAGES, NEW_PASSES = 1024, 4  # faults that make a slow pass a warm-up, and how many there may be
-SLOW_TIME, SLOW_SAMPLES = 3.0, 2  # seconds that the samples may take then, and the fewest of them
+SLOW_TIME, SLOW_SAMPLES = 1.5, 2  # seconds that the samples may take then, and the fewest of them
 TICK_EVERY = 1.0  # seconds
 #: The warm-up ends when at least so many blocks and seconds have gone by and a pass took in the last two
 #: blocks within STEADY of the fastest; after WARM_LIMIT seconds it ends anyway, with at least one pass.
@@ -49,7 +49,7 @@ def measure(
     ``single``: a pass is known to be costly; ``warm()`` (a pass at a quarter of the length) and one timed
     pass must do. The same holds for a first call of over 5 s, which is then the warm-up; after one of
     over 0.3 s passes are warm-up until one takes no new pages from the system, four at most, and as many
-    samples must do as fit into 3 s, two at least. ``tick()`` comes before every pass that may be long, else
+    samples must do as fit into 1.5 s, two at least. ``tick()`` comes before every pass that may be long, else
     at most once a second, always outside timed sections.
 
     Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (one
