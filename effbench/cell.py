@@ -71,9 +71,9 @@ class Budget:
     cell_timeout: float = 60.0  # seconds for one pass; start, warm-up and compilation are not counted
     total: float | None = None  # seconds for the whole run
     min_samples: int = 5
-    min_time: float = 0.1  # seconds of samples in one visit; a cheap cell has three
+    min_time: float = 0.1  # seconds of samples in one visit; a cheap cell has two
     costly: float = 5.0  # seconds a pass from which one pass must do
-    rounds: tuple[tuple[float, int], ...] = ((0.1, 3),)  # (a pass faster than this, visits)
+    rounds: tuple[tuple[float, int], ...] = ((0.1, 2),)  # (a pass faster than this, visits)
     load_timeout: float = 60.0  # seconds to import a plugin and to build a module
 
     @property

@@ -71,7 +71,7 @@ class Estimate:
             return seconds * (2.1 if round_ == 0 else 1.1)
         if seconds > _SLOW_S:  # a first call and the samples that fit; memory cold, and asked for
             samples = min(self._budget.min_samples, max(2, int(1.5 / seconds)))
-            return seconds * (samples + (3.1 if round_ == 0 else 1))
+            return seconds * (samples + (2.5 if round_ == 0 else 1))
         timing = _WARM_UP_S + 2 * seconds + max(self._budget.min_time, self._budget.min_samples * seconds)
         return timing + (5 * seconds if round_ == 0 else 0)
 

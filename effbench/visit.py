@@ -22,6 +22,7 @@ from effbench.status import judge
 _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
 _MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
 _FEW_CALLS = 20_000  # the profiler keeps about 15 KB for every operator call
+_PROFILED_S = 1.0  # a pass that may be made once more under the profiler, which is slower
 _CHEAP_S = 0.1  # a pass that may be made some times more
 _SLOW_S = 0.3  # a pass whose memory is taken cold, after one at a quarter of the length
 _MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
@@ -234,7 +235,7 @@ class _Visit:
         costly = single or seconds > self.visitor.budget.costly
         cold = single or seconds > _SLOW_S
         repeats = 3 if seconds < _CHEAP_S else 1
-        alloc = not costly and self._calls is not None and self._calls < _FEW_CALLS
+        profiled = seconds < _PROFILED_S and self._calls is not None and self._calls < _FEW_CALLS
         patience = self.visitor.budget.cell_timeout + 30 + 6 * seconds * (repeats + 2)
         outcome = self._ask(
             "memory",
@@ -242,7 +243,7 @@ class _Visit:
             cold=cold,
             settle=cold and not costly,
             repeats=repeats,
-            alloc=alloc,
+            alloc=profiled,
             memory_timeout=patience,
         )
         if outcome.answer.get("status") == "ok":
