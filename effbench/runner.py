@@ -71,7 +71,7 @@ class _Run:
         self.first: dict[str, Record] = {}
         self.until = None if budget.total is None else time.monotonic() + budget.total
         self.waiting: list[Cell] = []  # first visits still to come
-        self.later: list[tuple[int, Cell]] = []  # later visits still to come
+        self.later: list[tuple[int, Cell]] | None = None  # later visits still to come, once planned
         self.done = 0
         for (id_, _), record in self.kept.items():
             self.estimate.learn(self.cells[id_], record)
@@ -133,7 +133,7 @@ class _Run:
         self.append(record)
         self.done += 1
         self.estimate.learn(cell, record)
-        later = [c for _, c in (self._later_visits() if self.waiting else self.later)]
+        later = [c for _, c in (self._later_visits() if self.later is None else self.later)]
         ahead = [*self.waiting, *later]
         failures = sum(r.status not in ("ok", "unsupported") for r in self.first.values())
         left = self.estimate.remaining(self.waiting, later)
