@@ -22,7 +22,7 @@ from effbench.status import judge
 _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
 _MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
 _FEW_CALLS = 20_000  # the profiler keeps about 15 KB for every operator call
-_PROFILED_S = 1.0  # a pass that may be made once more under the profiler, which is slower
+_PROFILED_S = 0.5  # a pass that may be made once more under the profiler, which is slower
 _CHEAP_S = 0.1  # a pass that may be made some times more
 _SLOW_S = 0.3  # a pass whose memory is taken cold, after one at a quarter of the length
 _MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
@@ -56,7 +56,8 @@ class Visitor:
             answer.update(causal=tuple(answer["causal"]), dtypes=tuple(answer["dtypes"]))
             return Description(**answer)
         _, _, reason = judge(outcome)
-        if answer.get("bad_input"):
+        installed = ":" not in spec and not spec.endswith(".py")  # then it is no slip of the user's
+        if answer.get("bad_input") and not installed:
             raise BadInput(reason)
         return Description(spec=spec, name=spec, title=spec, origin=spec, error=reason)
 
@@ -233,7 +234,6 @@ class _Visit:
     def memory(self, single: bool) -> Record | None:
         """Peak memory of one pass: cold where a pass is costly, else warmed up and repeated."""
         seconds = self._seconds()
-        costly = single or seconds > self.visitor.budget.costly
         cold = single or seconds > _SLOW_S
         repeats = 3 if seconds < _CHEAP_S else 1
         profiled = seconds < _PROFILED_S and self._calls is not None and self._calls < _FEW_CALLS
@@ -242,7 +242,6 @@ class _Visit:
             "memory",
             "memory",
             cold=cold,
-            settle=cold and not costly,
             repeats=repeats,
             alloc=profiled,
             memory_timeout=patience,

@@ -210,7 +210,7 @@ def _memory(visit: Visit) -> dict[str, Any]:
     _limit_memory(request["memory_limit"])
     visit.enter("build", request["load_timeout"] + request["cell_timeout"])
     visit.enter("memory", request["memory_timeout"])
-    if request["settle"]:  # what a process takes once, at its first products, is no part of the pass
+    if request["cold"]:  # what a process takes once, at its first products, is no part of the pass
         _quarter_pass(mechanism, cell, request["seed"])()
     subject = build_subject(mechanism, cell, seed=request["seed"], ring=1)
     live = subject.live
