@@ -26,6 +26,7 @@ _PROFILED_S = 0.5  # a pass that may be made once more under the profiler, which
 _CHEAP_S = 0.1  # a pass that may be made some times more
 _SLOW_S = 0.3  # a pass whose memory is taken cold, after one at a quarter of the length
 _MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
+_EXCESS, _EXCESS_BYTES = 1.25, 8 << 20  # resident beyond this much of what was asked for is in doubt
 _HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
 
 
@@ -248,6 +249,10 @@ class _Visit:
         )
         if outcome.answer.get("status") == "ok":
             self._memory = {**outcome.answer["memory"], **self._memory}
+            asked = self._memory["alloc_bytes"] or self._memory.get("predicted_bytes")
+            peak = self._memory["peak_bytes"]
+            if asked and peak and peak > _EXCESS * asked + _EXCESS_BYTES:
+                self.flags.append("resident-excess")
         return self._unless_ok(outcome)
 
     def count(self) -> Record | None:

@@ -46,6 +46,7 @@ FLAGS = {
     "not-finite": "the output of a pass at this size holds values that are not finite",
     "page-faults": "passes still took new memory from the system, which costs time",
     "default-allocator": "a warm heap would not fit, so passes pay for fresh memory each time",
+    "resident-excess": "the process came to hold far more than the mechanism asked for",
     "no-prediction": "its memory could not be predicted before it ran",
     "no-counts": "its operators could not be counted; FLOPs are the closed form where there is one",
 }
