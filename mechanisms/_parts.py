@@ -40,7 +40,27 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-class MultiHead(nn.Module):
+class Mixer(nn.Module):
+    """A layer that projects every token alone (q, k and v), mixes the tokens, and combines what it gets."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(products.linear(x, layer.weight) for layer in (self.query, self.key, self.value))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def combine(self, y: Tensor) -> Tensor:
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.combine(self.mix(*self.project(x)))
+
+
+class MultiHead(Mixer):
     """The layer of multi-head attention: projections q, k and v by heads, ``mix``, a projection out."""
 
     def __init__(self, shape: Shape, *, causal: bool = False):
@@ -51,17 +71,10 @@ class MultiHead(nn.Module):
         )
 
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
-        each = (products.linear(x, layer.weight) for layer in (self.query, self.key, self.value))
-        return tuple(split_heads(y, self.heads) for y in each)
-
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        raise NotImplementedError
+        return tuple(split_heads(y, self.heads) for y in super().project(x))
 
     def combine(self, y: Tensor) -> Tensor:
         return products.linear(merge_heads(y), self.out.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.combine(self.mix(*self.project(x)))
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:

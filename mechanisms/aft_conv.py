@@ -189,7 +189,7 @@ def _within(size: int, reach: int, like: Tensor) -> Tensor:
     return ((place - place[:, None]).abs() <= reach).to(like.dtype)
 
 
-class AFTConv(nn.Module):
+class AFTConv(_parts.Mixer):
     def __init__(self, shape: Shape, *, causal: bool = False, kernel: int = 11, dims: int = 1):
         super().__init__()
         if kernel < 1 or kernel % 2 == 0 or dims not in (1, 2) or (causal and dims == 2):
@@ -210,18 +210,9 @@ class AFTConv(nn.Module):
             flat = flat / flat.std(1, correction=0, keepdim=True)
         return (self.gamma[:, None] * flat + self.beta[:, None]).view_as(self.weight)
 
-    def project(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(products.linear(x, layer.weight) for layer in (self.query, self.key, self.value))
-
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         grid = square(q.shape[1]) if self.dims == 2 else None
         return aft_conv(q, k, v, self.kernel(), causal=self.causal, grid=grid)
-
-    def combine(self, y: Tensor) -> Tensor:
-        return y
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.combine(self.mix(*self.project(x)))
 
 
 def square(n: int) -> tuple[int, int]:

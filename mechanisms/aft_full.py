@@ -14,7 +14,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from effbench import products
 from effbench.mechanisms import _aft, _parts, _tiles
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
@@ -24,7 +23,7 @@ def aft_full(q: Tensor, k: Tensor, v: Tensor, position_bias: _aft.Bias, *, causa
     return _aft.position_weighted(q, k, v, position_bias, window=None, causal=causal)
 
 
-class AFTFull(nn.Module):
+class AFTFull(_parts.Mixer):
     window: int | None = None
 
     def __init__(self, shape: Shape, *, causal: bool = False, rank: int | None = 64):
@@ -43,16 +42,10 @@ class AFTFull(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
         _parts.check_length(x.shape[1], self.length)
-        return tuple(products.linear(x, layer.weight) for layer in (self.query, self.key, self.value))
+        return super().project(x)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return aft_full(q, k, v, self.position_bias(q.shape[1]), causal=self.causal)
-
-    def combine(self, y: Tensor) -> Tensor:
-        return y
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.combine(self.mix(*self.project(x)))
 
 
 def reference(module: AFTFull, x: Tensor) -> Tensor:

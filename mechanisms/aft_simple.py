@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from effbench import products
 from effbench.mechanisms import _parts, _running
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
@@ -42,23 +41,14 @@ def _pooled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return _parts.scan(gate, sums[:, :1] / sums[:, 1:], (q,), tile=tile)[0]
 
 
-class AFTSimple(nn.Module):
+class AFTSimple(_parts.Mixer):
     def __init__(self, shape: Shape, *, causal: bool = False):
         super().__init__()
         self.causal = causal
         self.query, self.key, self.value = (nn.Linear(shape.dim, shape.dim, bias=False) for _ in range(3))
 
-    def project(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(products.linear(x, layer.weight) for layer in (self.query, self.key, self.value))
-
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return aft_simple(q, k, v, causal=self.causal)
-
-    def combine(self, y: Tensor) -> Tensor:
-        return y
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.combine(self.mix(*self.project(x)))
 
 
 def reference(module: AFTSimple, x: Tensor) -> Tensor:
