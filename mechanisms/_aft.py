@@ -11,14 +11,21 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _parts, _tiles
+from effbench.mechanisms import _gate, _parts, _tiles
 
 Bias = Tensor | tuple[Tensor, Tensor]
 
 
 @_parts.eager
 def position_weighted(
-    q: Tensor, k: Tensor, v: Tensor, position_bias: Bias, *, window: int | None, causal: bool
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    position_bias: Bias,
+    *,
+    window: int | None,
+    causal: bool,
+    gate: _gate.Gate = torch.sigmoid,
 ) -> Tensor:
     """AFT with a bias that is 0 where abs(t - s) >= window; None: it counts everywhere."""
     n = q.shape[1]
@@ -26,7 +33,7 @@ def position_weighted(
     for name, rows in (("rows", len(left)), ("keys", left.shape[1] if right is None else len(right))):
         if rows != n:
             raise ValueError(f"the position bias has {rows} {name} and the sequence {n} tokens")
-    y, bad = _PositionWeighted.apply(q, k, v, left, right, window, causal)
+    y, bad = _PositionWeighted.apply(q, k, v, left, right, window, causal, gate)
 
     def exact(batch: Tensor, t: Tensor, channel: Tensor) -> Tensor:
         bias = left[t] if right is None else left[t] @ right.T
@@ -35,14 +42,14 @@ def position_weighted(
             bias = bias.masked_fill(distance >= window, 0)
         logits = k[batch, :, channel].to(_parts.accumulator(k.dtype)) + bias
         mean = _parts.average(logits, v[batch, :, channel], t if causal else None)
-        return mean * q[batch, t, channel].sigmoid()
+        return mean * gate(q[batch, t, channel])
 
     return _parts.rescue(y, bad, exact, n)
 
 
 class _PositionWeighted(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, left, right, window, causal):
+    def forward(ctx, q, k, v, left, right, window, causal, gate):
         work = _tiles.Work(k, v, left, right, window, causal)
         y, bad = torch.empty_like(q), torch.empty(q.shape, dtype=torch.bool, device=q.device)
         keep = any(ctx.needs_input_grad)
@@ -55,14 +62,14 @@ class _PositionWeighted(torch.autograd.Function):
                 flags |= _parts.out_of_reach(_tiles.rows_of(k, a, b).to(work.dtype), work.shifts[i])
             denominator = denominator.masked_fill(flags, torch.inf)  # then these rows get no gradient here
             mean = numerator / denominator
-            _tiles.put_rows(y, a, b, mean * _tiles.rows_of(q, a, b).to(work.dtype).sigmoid())
+            _tiles.put_rows(y, a, b, mean * gate(_tiles.rows_of(q, a, b).to(work.dtype)))
             _tiles.put_rows(bad, a, b, flags)
             if keep:
                 means.append(mean)
                 denominators.append(denominator)
         if keep:
             ctx.save_for_backward(q, k, v, left, right, *means, *denominators)
-            ctx.window, ctx.causal = window, causal
+            ctx.window, ctx.causal, ctx.gate = window, causal, gate
         ctx.mark_non_differentiable(bad)
         return y, bad
 
@@ -75,12 +82,10 @@ class _PositionWeighted(torch.autograd.Function):
         slopes = k.new_empty(work.n, 2 * work.columns, dtype=work.dtype)  # of numerator and denominator
         for i, (mean, denominator) in enumerate(zip(saved[: work.count], saved[work.count :], strict=True)):
             a, b = work.bounds(i)
-            gate, top = (
-                _tiles.rows_of(q, a, b).to(work.dtype).sigmoid(),
-                _tiles.rows_of(grad, a, b).to(work.dtype),
-            )
+            top = _tiles.rows_of(grad, a, b).to(work.dtype)
+            gate, to_gated = _gate.with_slope(ctx.gate, _tiles.rows_of(q, a, b).to(work.dtype), top * mean)
+            _tiles.put_rows(to_q, a, b, to_gated)
             top = top * gate
-            _tiles.put_rows(to_q, a, b, top * mean * (1 - gate))
             top /= denominator
             slopes[a:b, : work.columns] = top
             slopes[a:b, work.columns :] = top.mul_(mean).neg_()
@@ -88,7 +93,7 @@ class _PositionWeighted(torch.autograd.Function):
         to_bias = _BiasGradient(work) if any(ctx.needs_input_grad[3:5]) else None
         for j, far in enumerate(work.far_rows(slopes)):
             _key_gradients(work, j, far, slopes, to_bias, to_k, to_v)
-        return to_q, to_k, to_v, *(to_bias.result() if to_bias else (None, None)), None, None
+        return to_q, to_k, to_v, *(to_bias.result() if to_bias else (None, None)), None, None, None
 
 
 def _sums(work: _tiles.Work, i: int, far: Tensor | None) -> Tensor:
@@ -122,10 +127,10 @@ def _key_gradients(
     low, high = work.near_rows(j)
     for a in range(low, high, step):
         b, i = min(high, a + step), a // work.tile
-        weights, rhs = work.weights(a, b, c, d), work.rhs(c, d, i)
-        products.addmm_(total, weights.t(), slopes[a:b])
+        weights, rhs = work.weights_by_key(a, b, c, d), work.rhs(c, d, i)
+        products.addmm_(total, weights, slopes[a:b])
         if to_bias is not None:
-            to_bias.add(a, b, c, d, weights.mul_(products.mm(slopes[a:b], rhs.t())))
+            to_bias.add(a, b, c, d, weights.mul_(products.mm(rhs, slopes[a:b].t())))
         if work.moving:
             _through_exp(work, c, d, i, total, found)
     if not work.moving:
@@ -144,20 +149,27 @@ def _through_exp(work: _tiles.Work, c: int, d: int, i: int, total: Tensor, found
 
 
 class _BiasGradient:
+    """Gradient of w, or of its factors; that of the left one is kept transposed, [r, n].
+
+    A matrix product whose result is narrow and whose left operand is transposed runs at a third of the rate.
+    """
+
     def __init__(self, work: _tiles.Work):
         self.work = work
-        self.left = torch.zeros_like(work.left, dtype=work.dtype)
+        like = work.left if work.right is None else work.left.t()
+        self.left = like.new_zeros(like.shape, dtype=work.dtype)
         self.right = None if work.right is None else torch.zeros_like(work.right, dtype=work.dtype)
 
     def add(self, a: int, b: int, c: int, d: int, slope: Tensor) -> None:
-        """slope [b - a, d - c]: the gradient of w at these pairs; it is overwritten."""
-        work, slope = self.work, self.work.cut(slope, a, c)
+        """slope [d - c, b - a]: the gradient of w at these pairs, a row for each key; it is overwritten."""
+        work, slope = self.work, self.work.cut(slope, c, a)
         if self.right is None:
-            self.left[a:b, c:d] += slope
+            self.left[a:b, c:d] += slope.t()
         else:
-            products.addmm_(self.left[a:b], slope, work.right[c:d].to(work.dtype))
-            products.addmm_(self.right[c:d], slope.t(), work.left[a:b].to(work.dtype))
+            products.addmm_(self.left[:, a:b], work.right[c:d].to(work.dtype).t(), slope)
+            products.addmm_(self.right[c:d], slope, work.left[a:b].to(work.dtype))
 
     def result(self) -> tuple[Tensor, Tensor | None]:
-        right = None if self.right is None else self.right.to(self.work.right.dtype)
-        return self.left.to(self.work.left.dtype), right
+        if self.right is None:
+            return self.left.to(self.work.left.dtype), None
+        return self.left.t().to(self.work.left.dtype), self.right.to(self.work.right.dtype)

@@ -20,7 +20,7 @@ def tile_sizes(n: int, columns: int, window: int | None) -> tuple[int, int]:
         tile = min(n, max(128, min(1024, window)))
         return tile, 4 * tile
     tile = min(n, 2048 if n > 32768 else 1024 if n * columns >= 1 << 23 else 512)
-    return tile, max(tile // 4, min(2048 if n <= 32768 else 3072, n * columns // tile))
+    return tile, max(tile // 4, min(1024, n * columns // tile))
 
 
 class Work:
@@ -89,7 +89,7 @@ class Work:
         return self.cut(w, a, c)
 
     def cut(self, w: Tensor, a: int, c: int) -> Tensor:
-        """Zero outside the window."""
+        """Zero outside the window, where w begins at row a and key c, or at key a and row c."""
         if self.window is not None:
             w.tril_(a - c + self.window - 1).triu_(a - c - self.window + 1)
         return w
@@ -101,6 +101,18 @@ class Work:
             w -= self.row_shift[a:b]
         w.exp_()
         return w.tril_(a - c) if self.causal and d > a else w
+
+    def weights_by_key(self, a: int, b: int, c: int, d: int) -> Tensor:
+        """The same transposed, [d - c, b - a], as the gradient's products want it."""
+        if self.right is None:
+            w = self.left[a:b, c:d].t().to(self.dtype, copy=True, memory_format=torch.contiguous_format)
+        else:
+            w = products.mm(self.right[c:d].to(self.dtype), self.left[a:b].to(self.dtype).t())
+        self.cut(w, c, a)
+        if self.row_shift is not None:
+            w -= self.row_shift[a:b].t()
+        w.exp_()
+        return w.triu_(c - a) if self.causal and d > a else w
 
     def _row_shift(self) -> Tensor | None:
         """The largest bias that each row sees, [n, 1], where biases are large enough to need it."""

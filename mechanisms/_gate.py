@@ -1,0 +1,33 @@
+"""AFT's gate: the non-linearity that the query goes through before it scales its token's average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Gate = Callable[[Tensor], Tensor]
+
+#: The paper's is the sigmoid (Zhai et al. 2021, equation 2, where it is the default of a free choice).
+GATES: dict[str, Gate] = {
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "identity": lambda q: q,
+}
+
+
+def named(gate: str) -> Gate:
+    if gate not in GATES:
+        raise ValueError(f"gate {gate!r}: one of {', '.join(GATES)} is accepted")
+    return GATES[gate]
+
+
+def with_slope(gate: Gate, q: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+    """gate(q), and the gradient of q where ``top`` is that of gate(q)."""
+    with torch.enable_grad():
+        leaf = q.detach().requires_grad_()
+        y = gate(leaf)
+        (slope,) = torch.autograd.grad(y, leaf, top)
+    return y.detach(), slope
