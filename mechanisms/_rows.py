@@ -1,21 +1,37 @@
-"""softmax(scores) @ v by tiles of whole rows, with memory linear in n: shared by the Synthesizers."""
+"""softmax(scores) @ v by tiles of whole rows, with memory linear in n: shared by the Synthesizers.
+
+Whole rows, and torch's softmax in place: it was measured against tiles of keys with exp alone (no maximum,
+rows divided at the end), which lose to it by a tenth, for torch's products and for oneDNN's.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from effbench import products
 from effbench.mechanisms import _parts
+from effbench.mechanisms._scores import Term, wide
 
 
-def softmax_rows(left: Tensor, right: Tensor | None, v: Tensor, *, causal: bool) -> Tensor:
-    """softmax(scores) @ v for each of g groups, by tiles of whole rows: never more than a tile of scores.
+def synthesize(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:
+    """softmax(sum of the terms) @ v, per head: v [b, h, n, e], terms of b h groups or of h.
 
-    scores = left @ right.T with left [g, n, r] and right [g or fewer, n, r] (group i takes right i modulo
-    their number), or left itself, [g, n, n], where right is None; v [g, n, c].
+    Scores that do not depend on the input have h groups, and their softmax is made once for the batch.
     """
-    return _SoftmaxRows.apply(left, right, v, causal)
+    b, h, n, e = v.shape
+    if max(len(x) for term in terms for x in term.tensors) > h:
+        return softmax_rows(terms, v.flatten(0, 1), causal=causal).view_as(v)
+    y = softmax_rows(terms, v.permute(1, 2, 0, 3).reshape(h, n, b * e), causal=causal)
+    return y.view(h, n, b, e).permute(2, 0, 1, 3)
+
+
+def softmax_rows(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:
+    """softmax(scores) @ v for each of g groups, v [g, n, c]: never more than a tile of scores at once."""
+    kinds = [(term.kind, len(term.tensors)) for term in terms]
+    return _SoftmaxRows.apply(kinds, causal, v, *(x for term in terms for x in term.tensors))
 
 
 def row_tile(n: int) -> int:
@@ -30,67 +46,74 @@ def row_pairs(n: int, *, causal: bool) -> int:
 
 class _SoftmaxRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, left, right, v, causal):
-        ctx.save_for_backward(left, right, v)
-        ctx.causal = causal
+    def forward(ctx, kinds, causal, v, *tensors):
+        ctx.save_for_backward(v, *tensors)
+        ctx.kinds, ctx.causal = kinds, causal
         y = torch.empty_like(v)
-        space = _space(v)
+        space = _space(v, len(kinds))
         for g in range(len(v)):
-            values, keys = _wide(v[g]), None if right is None else _wide(right[g % len(right)])
+            values, sources = wide(v[g]), _sources(kinds, tensors, g)
             for a, b in _parts.tiles(v.shape[1], row_tile(v.shape[1])):
                 stop = b if causal else v.shape[1]
-                weights = _weights(left[g, a:b], keys, a, stop, causal, space)
+                weights = _weights(sources, a, b, stop, causal, space)
                 y[g, a:b] = products.mm(weights, values[:stop])
         return y
 
     @staticmethod
     @_parts.plain_backward
     def backward(ctx, grad):
-        left, right, v = ctx.saved_tensors
-        n, causal = v.shape[1], ctx.causal
-        wide = _parts.accumulator(v.dtype)
-        to_left = torch.zeros_like(left)
-        to_right = None if right is None else torch.zeros_like(right, dtype=wide)
+        v, *tensors = ctx.saved_tensors
+        n, causal, dtype = v.shape[1], ctx.causal, _parts.accumulator(v.dtype)
+        grads = _empty_gradients(ctx.kinds, tensors, len(v))
         to_v = torch.empty_like(v)
-        space = _space(v)
+        space = _space(v, len(ctx.kinds))
         for g in range(len(v)):
-            values, keys = _wide(v[g]), None if right is None else _wide(right[g % len(right)])
+            values, sources = wide(v[g]), _sources(ctx.kinds, tensors, g)
             total = torch.zeros_like(values)
             for a, b in _parts.tiles(n, row_tile(n)):
                 stop = b if causal else n
-                weights = _weights(left[g, a:b], keys, a, stop, causal, space)
-                top = _wide(grad[g, a:b])
+                weights = _weights(sources, a, b, stop, causal, space)
+                top = wide(grad[g, a:b])
                 products.addmm_(total[:stop], weights.t(), top)
                 slope = products.mm(top, values[:stop].t())
-                slope = torch._softmax_backward_data(slope, weights, 1, wide)
-                if right is None:
-                    to_left[g, a:b, :stop] = slope
-                else:
-                    to_left[g, a:b] = products.mm(slope, keys[:stop])
-                    target = to_right[g % len(right)][:stop]
-                    products.addmm_(target, slope.t(), _wide(left[g, a:b]))
+                slope = torch._softmax_backward_data(slope, weights, 1, dtype)
+                targets = iter([x[g % len(x)] for x in grads])
+                for source, (_, count) in zip(sources, ctx.kinds, strict=True):
+                    source.back(a, b, stop, slope, *(next(targets) for _ in range(count)))
             to_v[g] = total
-        return to_left, None if right is None else to_right.to(right.dtype), to_v, None
+        return None, None, to_v, *(x.to(like.dtype) for x, like in zip(grads, tensors, strict=True))
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x.to(_parts.accumulator(x.dtype)).contiguous()
+def _sources(kinds, tensors, g: int) -> list:
+    mine = iter([x[g % len(x)] for x in tensors])
+    return [kind(*(next(mine) for _ in range(count))) for kind, count in kinds]
 
 
-def _space(v: Tensor) -> Tensor:
-    """Memory for one tile of scores, used for every tile: fresh pages would cost more than exp does."""
+def _empty_gradients(kinds, tensors, groups: int) -> list[Tensor]:
+    """Zeros, in the accumulator's dtype where several groups or tiles add to one number."""
+    summed = [each for kind, count in kinds for each in kind.summed[:count]]
+    return [
+        torch.zeros_like(x, dtype=_parts.accumulator(x.dtype) if adds or len(x) < groups else x.dtype)
+        for x, adds in zip(tensors, summed, strict=True)
+    ]
+
+
+def _space(v: Tensor, terms: int) -> Tensor:
+    """Memory for a tile of scores and for one of a term that is added to it.
+
+    It is used for every tile: fresh pages would cost more than exp does.
+    """
     n = v.shape[1]
-    return v.new_empty(row_tile(n) * n, dtype=_parts.accumulator(v.dtype))
+    return v.new_empty(min(2, terms), row_tile(n) * n, dtype=_parts.accumulator(v.dtype))
 
 
-def _weights(left: Tensor, keys: Tensor | None, start: int, stop: int, causal: bool, space: Tensor) -> Tensor:
-    """softmax, made in ``space``, of the rows from ``start`` on, which see the keys before ``stop``."""
-    scores = space[: len(left) * stop].view(len(left), stop)
-    if keys is None:
-        scores.copy_(left[:, :stop])
-    else:
-        scores = products.mm(_wide(left), keys[:stop].t(), out=scores)
+def _weights(sources, a: int, b: int, stop: int, causal: bool, space: Tensor) -> Tensor:
+    """softmax, made in ``space``, of the rows ``a`` to ``b``, which see the keys before ``stop``."""
+    places = [part[: (b - a) * stop].view(b - a, stop) for part in space]
+    scores = sources[0].write(a, b, stop, places[0])
+    for source in sources[1:]:
+        scores += source.write(a, b, stop, places[1])
     if causal:
-        own = scores[:, start:]  # only a tile's own keys can lie in the future of its rows
+        own = scores[:, a:]  # only a tile's own keys can lie in the future of its rows
         own.masked_fill_(torch.ones(own.shape, dtype=torch.bool, device=own.device).triu_(1), -torch.inf)
     return torch.softmax(scores, 1, out=scores)

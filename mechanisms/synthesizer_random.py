@@ -11,67 +11,47 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from effbench import products
-from effbench.mechanisms import _parts, _rows
+from effbench.mechanisms import _parts, _rows, _synthesizer
+from effbench.mechanisms._scores import Term, Whole
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
 @_parts.eager
 def synthesizer_random(v: Tensor, logits: Tensor, *, causal: bool = False) -> Tensor:
     """v [b, h, n, e]; logits [h, n, n]. A row of the softmax is made once for the whole batch."""
-    b, h, n, e = v.shape
-    values = v.permute(1, 2, 0, 3).reshape(h, n, b * e)
-    y = _rows.softmax_rows(logits, None, values, causal=causal)
-    return y.view(h, n, b, e).permute(2, 0, 1, 3)
+    return _rows.synthesize([Term(Whole, (logits,))], v, causal=causal)
 
 
-class SynthesizerRandom(nn.Module):
-    def __init__(self, shape: Shape, *, causal: bool = False, trained: bool = True):
+class RandomScores(_synthesizer.Scores):
+    def __init__(self, shape: Shape, *, trained: bool = True):
         super().__init__()
-        self.causal, self.heads, self.length = causal, shape.heads, shape.seq
-        self.value, self.out = (nn.Linear(shape.dim, shape.dim, bias=False) for _ in range(2))
         logits = torch.randn(shape.heads, shape.seq, shape.seq)
         if trained:
             self.logits = nn.Parameter(logits)
         else:
             self.register_buffer("logits", logits)
 
-    def project(self, x: Tensor) -> tuple[Tensor]:
-        _parts.check_length(x.shape[1], self.length)
-        return (_parts.split_heads(products.linear(x, self.value.weight), self.heads),)
+    def term(self, n: int, *, factor: Tensor) -> Term:
+        return Term(Whole, (self.logits[:, :n, :n], factor.view(1)))
+
+    def row(self, t: int) -> Tensor:
+        return self.logits[None, :, t, : t + 1].to(_parts.accumulator(self.logits.dtype))
+
+    def matrix(self, x: Tensor, head: int) -> Tensor:
+        return self.logits[head, : x.shape[1], : x.shape[1]]
+
+
+class SynthesizerRandom(_synthesizer.Synthesizer):
+    def __init__(self, shape: Shape, *, causal: bool = False, trained: bool = True):
+        super().__init__(shape, RandomScores(shape, trained=trained), causal=causal)
 
     def mix(self, v: Tensor) -> Tensor:
         n = v.shape[2]
-        return synthesizer_random(v, self.logits[:, :n, :n], causal=self.causal)
-
-    def combine(self, y: Tensor) -> Tensor:
-        return products.linear(_parts.merge_heads(y), self.out.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.combine(self.mix(*self.project(x)))
-
-
-def reference(module: SynthesizerRandom, x: Tensor) -> Tensor:
-    """Head by head."""
-    n, e = x.shape[1], x.shape[2] // module.heads
-    heads = []
-    for h in range(module.heads):
-        logits = module.logits[h, :n, :n]
-        if module.causal:
-            logits = logits + torch.full((n, n), -torch.inf, dtype=x.dtype).triu(1)
-        weights = torch.exp(logits - logits.logsumexp(-1, keepdim=True))
-        heads.append(weights @ (x @ module.value.weight[h * e : (h + 1) * e].T))
-    return torch.cat(heads, dim=-1) @ module.out.weight.T
+        return synthesizer_random(v, self.scores.logits[:, :n, :n], causal=self.causal)
 
 
 def flops(shape: Shape, *, causal: bool = False, mode: str = "forward", trained: bool = True) -> Flops:
-    b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
-    pairs = _rows.row_pairs(n, causal=causal)
-    return Flops(
-        matmul=2 * 2 * b * n * d * d * (3 if train else 1) + b * pairs * d * (6 if train else 2),
-        elementwise=h * pairs * (11 if train else 4),
-        transcendental=h * pairs * (2 if train else 1),
-    )
+    return _synthesizer.flops(shape, causal=causal, mode=mode, groups=shape.heads, scores=0)
 
 
 MECHANISM = Mechanism(
@@ -79,7 +59,7 @@ MECHANISM = Mechanism(
     build=SynthesizerRandom,
     title="Synthesizer, random",
     paper="Tay et al. 2021, arXiv:2005.00743",
-    reference=reference,
+    reference=_synthesizer.reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="h n^2 + n d"),
     flops=flops,
     fixed_length=True,

@@ -30,6 +30,8 @@ OPTIONS = {
     "aft-local": [{"window": 5}, {"window": 0}, {"window": 200, "rank": 0}, {"window": 10**6}],
     "aft-conv": [{}, {"kernel": 1}, {"kernel": 51}],
     "synthesizer-random": [{}, {"trained": False}],
+    "synthesizer-factorized-dense": [{}, {"factor": 5}],
+    "synthesizer-mixture": [{}, {"components": "dense+factorized-dense+dot"}],
 }
 CASES = [
     pytest.param(name, options, causal, id=f"{name}-{'causal' if causal else 'all'}{i or ''}")

@@ -15,6 +15,8 @@ from effbench.plugin import Shape
 
 from .conftest import MECHANISMS
 
+LINEAR_SYNTHESIZERS = ["synthesizer-dense", "synthesizer-factorized-dense", "synthesizer-factorized-random"]
+
 
 class Ledger(TorchDispatchMode):
     """Counts operations and the bytes of the storages that they make, as these come and go."""
@@ -75,7 +77,7 @@ def test_memory_is_a_few_inputs(name, forward, train, causal):
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
-    "name", ["aft-full", "aft-local", "aft-simple", "aft-conv", "linear", "synthesizer-dense"]
+    "name", ["aft-full", "aft-local", "aft-simple", "aft-conv", "linear", *LINEAR_SYNTHESIZERS]
 )
 def test_memory_is_linear(name, causal, train):
     """A dense softmax map would grow fourfold."""
@@ -91,7 +93,7 @@ def test_written_out_attention_is_not_linear_in_memory():
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
-    "name", ["aft-full", "aft-local", "aft-simple", "aft-conv", "linear", "synthesizer-dense", "fnet"]
+    "name", ["aft-full", "aft-local", "aft-simple", "aft-conv", "linear", *LINEAR_SYNTHESIZERS, "fnet"]
 )
 def test_few_operations_at_great_length(name, causal):
     """A counting pass spends some 100 microseconds on each, and may take two seconds."""

@@ -52,7 +52,8 @@ def test_future_is_invisible_to_the_bit(name, options, causal, n, touch, dtype):
 
 @pytest.mark.parametrize(("name", "options", "causal"), CASES)
 def test_every_output_depends_on_what_it_may_see(name, options, causal):
-    module, x = built(name, 9, causal=causal, **options), sample(9)[:1].requires_grad_()
+    # Small inputs: products of two factors spread far enough to hide a token behind others.
+    module, x = built(name, 9, causal=causal, **options), (0.2 * sample(9)[:1]).requires_grad_()
     for t in range(9):
         (slope,) = torch.autograd.grad(module(x)[0, t].sin().sum(), x, retain_graph=False)
         seen = slope[0].abs().amax(-1) > 1e-12

@@ -25,8 +25,8 @@ def test_fixed_random_synthesizer_keeps_its_map_out_of_the_optimiser():
     module = MECHANISMS["synthesizer-random"].build(
         Shape(batch=1, seq=8, dim=4, heads=2), causal=False, trained=False
     )
-    assert "logits" in module.state_dict()
-    assert "logits" not in dict(module.named_parameters())
+    assert "scores.logits" in module.state_dict()
+    assert "scores.logits" not in dict(module.named_parameters())
 
 
 def test_the_initial_kernel_of_aft_conv_is_flat_and_its_form_standardised():

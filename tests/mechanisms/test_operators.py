@@ -14,9 +14,11 @@ from effbench.mechanisms.fnet import fourier_mix
 from effbench.mechanisms.linear import linear_attention
 from effbench.mechanisms.mha import softmax_attention
 from effbench.mechanisms.synthesizer_dense import synthesizer_dense
+from effbench.mechanisms.synthesizer_factorized_dense import synthesizer_factorized_dense
+from effbench.mechanisms.synthesizer_factorized_random import synthesizer_factorized_random
 from effbench.mechanisms.synthesizer_random import synthesizer_random
 
-from .conftest import sample
+from .conftest import built, sample
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 
@@ -251,11 +253,15 @@ def test_rows_sum_to_one(causal):
     ones, half = torch.ones_like(q), torch.zeros_like(q)
     heads = q.unflatten(2, (2, 4)).transpose(1, 2)
     score = torch.randn(2, 70, 4, dtype=torch.float64)
+    first, second = score[:, :8], score[:, 8:17]
     for y in (
         softmax_attention(heads, heads, torch.ones_like(heads), causal=causal),
         linear_attention(heads, heads, torch.ones_like(heads), causal=causal),
         synthesizer_dense(heads, torch.ones_like(heads), score, causal=causal),
         synthesizer_random(torch.ones_like(heads), torch.randn(2, 70, 70).double(), causal=causal),
+        synthesizer_factorized_random(torch.ones_like(heads), score, score, causal=causal),
+        synthesizer_factorized_dense(heads, torch.ones_like(heads), first, second, causal=causal),
+        built("synthesizer-mixture", 70, d=8, causal=causal).mix(torch.ones_like(heads), heads, heads),
         2 * aft_full(half, k, ones, bias_of(70), causal=causal),
         2 * aft_local(half, k, ones, bias_of(70), window=7, causal=causal),
         2 * aft_simple(half, k, ones, causal=causal),
