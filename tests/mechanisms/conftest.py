@@ -29,6 +29,7 @@ OPTIONS = {
     "aft-full": [{}, {"rank": None}],
     "aft-local": [{"window": 5}, {"window": 0}, {"window": 200, "rank": 0}, {"window": 10**6}],
     "aft-conv": [{}, {"kernel": 1}, {"kernel": 51}],
+    "fnet": [{}, {"dft": "matrix"}],
     "synthesizer-random": [{}, {"trained": False}],
     "synthesizer-factorized-dense": [{}, {"factor": 5}],
     "synthesizer-mixture": [{}, {"components": "dense+factorized-dense+dot"}],

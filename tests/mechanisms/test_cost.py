@@ -75,6 +75,12 @@ def test_memory_is_a_few_inputs(name, forward, train, causal):
 
 
 @pytest.mark.parametrize("train", [False, True])
+def test_fnet_holds_half_a_spectrum(train):
+    n, d = 16384, 512
+    assert cost("fnet", n, train=train)[0] <= 3 * n * d * 4
+
+
+@pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
     "name", ["aft-full", "aft-local", "aft-simple", "aft-conv", "linear", *LINEAR_SYNTHESIZERS]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from effbench.mechanisms import fnet
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -270,7 +271,24 @@ def test_rows_sum_to_one(causal):
         assert_close(y, torch.ones_like(y), **EXACT)
 
 
+@pytest.mark.parametrize("path", ["small", "tiles", "matrix"])
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (2, 3), (7, 8), (64, 16), (101, 6), (1009, 5)])
-def test_fourier_mix_is_the_real_part_of_fft2(n, d):
-    x = sample(n, d=d)
-    assert_close(fourier_mix(x), torch.fft.fft2(x).real, rtol=1e-9, atol=1e-9)
+def test_fourier_mix_is_the_real_part_of_fft2(n, d, path, monkeypatch):
+    if path == "tiles":
+        for name, size in (("SMALL", 0), ("TILE", 64), ("COLUMNS", 2)):
+            monkeypatch.setattr(fnet, name, size)
+    x, dft = sample(n, d=d).requires_grad_(), "matrix" if path == "matrix" else "fft"
+    y = fourier_mix(x, dft=dft)
+    assert_close(y, torch.fft.fft2(x).real, rtol=1e-9, atol=1e-9)
+    top = sample(n, d=d, seed=2)
+    y.backward(top)
+    assert_close(x.grad, torch.fft.fft2(top).real, rtol=1e-9, atol=1e-9)
+
+
+def test_dft_matrices_are_kept_for_a_few_lengths():
+    first = fnet.dft_matrices(12, torch.float64, torch.device("cpu"))
+    assert fnet.dft_matrices(12, torch.float64, torch.device("cpu")) is first
+    for n in range(13, 13 + fnet.KEPT):
+        fnet.dft_matrices(n, torch.float64, torch.device("cpu"))
+    assert len(fnet._kept) == fnet.KEPT
+    assert fnet.dft_matrices(12, torch.float64, torch.device("cpu")) is not first
