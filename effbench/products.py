@@ -80,6 +80,12 @@ def addmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.addmm(total, a, b, out=total)  # not addmm_, which torch's FLOP counter does not know
 
 
+def bmm(a: Tensor, b: Tensor, *, out: Tensor) -> Tensor:
+    """``a @ b`` of two batches of small matrices, without gradients: torch shares them between threads."""
+    _ran.add("torch")
+    return torch.bmm(a, b, out=out)
+
+
 class _Linear(torch.autograd.Function):
     """oneDNN's product has no gradient of its own: it would leave them empty with only a warning."""
 

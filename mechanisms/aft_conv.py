@@ -2,9 +2,9 @@
 
     y_t = sigmoid(q_t) * sum_t' exp(k_t' + w_(t'-t)) v_t' / sum_t' exp(k_t' + w_(t'-t))        causal: t' <= t
 
-with w = 0 out of the kernel's reach, and one key channel per head. The paper's form is a convolution with
-exp(w) - 1 plus global pooling; that cancels where a dominant key has a large negative w, so here the sum over
-keys in reach (with exp(w)) and the sum over those out of reach are kept apart: every weight is positive.
+with w = 0 out of the kernel's reach, and one key channel per head. On a grid it is the paper's form, a
+convolution with exp(w) - 1 plus global pooling, with a way out where that cancels (``_plane``); along a line,
+where causal rows would often cancel, keys in reach and out of it are added up apart (``_bands``).
 
 Paper: Zhai et al. 2021, arXiv:2105.14103, equation 6. The kernel is gamma (w - mean) / std + beta per head,
 gamma and beta 0 at the start. Wq and Wv are d x d, Wk is d x h; no output projection, as in AFT-full.
@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from effbench import products
-from effbench.mechanisms import _parts, _running
+from effbench.mechanisms import _bands, _parts, _plane
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
@@ -45,16 +44,19 @@ def aft_conv(
         raise ValueError(f"kernel {tuple(kernel.shape)}, grid {grid} and {n} tokens do not fit together")
     if grid is not None and causal:
         raise ValueError("aft_conv on a grid has no causal form")
-    values = v.unflatten(2, (k.shape[2], -1))  # [b, n, h, e]
-    mean, bad = _line(k, values, kernel, causal) if grid is None else _plane(k, values, kernel, grid)
-    gate = q.unflatten(2, (k.shape[2], -1)).to(mean.dtype).sigmoid()
+    if grid is None:
+        y, bad = _bands.Line.apply(q, k, v, kernel, causal)
+    else:
+        y, bad = _plane.Plane.apply(q, k, v, kernel, grid)
+    y, q, values = (x.unflatten(2, (k.shape[2], -1)) for x in (y, q, v))  # [b, n, h, e]
 
     def exact(batch: Tensor, t: Tensor, head: Tensor) -> Tensor:
-        logits = k[batch, :, head].to(mean.dtype) + _bias_rows(kernel, t, head, n, causal, grid)
-        found = _parts.average(logits, values[batch, :, head], t if causal else None)
-        return found * gate[batch, t, head]
+        bias = _bias_rows(kernel, t, head, n, causal, grid)
+        logits = k[batch, :, head].to(_parts.accumulator(v.dtype)) + bias
+        mean = _parts.average(logits, values[batch, :, head], t if causal else None)
+        return mean * q[batch, t, head].sigmoid()
 
-    return _parts.rescue((mean * gate).to(q.dtype), bad, exact, n * values.shape[3]).flatten(2)
+    return _parts.rescue(y, bad, exact, n * values.shape[3]).flatten(2)
 
 
 def _bias_rows(
@@ -71,122 +73,6 @@ def _bias_rows(
     inside = (row >= 0) & (row < s) & (column >= 0) & (column < s)
     tap = row.clamp(0, s - 1) * s + column.clamp(0, s - 1)
     return torch.where(inside, kernel[head].flatten(1).gather(1, tap), 0.0)
-
-
-def _line(k: Tensor, v: Tensor, kernel: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-    """By tiles: pairs of a tile and its neighbours as products with a band of exp(w), the rest as sums."""
-    n, wide = v.shape[1], _parts.accumulator(v.dtype)
-    size = line_tile(kernel.shape[1])
-    k = functional.pad(k.to(wide), (0, 0, 0, -n % size), value=-torch.inf).unflatten(1, (-1, size))
-    v = functional.pad(v.to(wide), (0, 0, 0, 0, 0, -n % size)).unflatten(
-        1, (-1, size)
-    )  # [b, tiles, size, h, e]
-    if causal:
-        tops, firsts = k.detach().amax(2).transpose(0, 1), k.detach()[:, :, 0].transpose(0, 1)
-        shift = _parts.shifts_from(tops, firsts)[0].transpose(0, 1)  # [b, tiles, h]
-        numerator, denominator, bad = _earlier(k, v, shift)
-        bad = bad | _parts.out_of_reach(k.detach(), shift.unsqueeze(2))
-    else:
-        shift = k.detach().amax((1, 2), keepdim=True).squeeze(2).expand(-1, k.shape[1], -1)
-        numerator, denominator = _elsewhere(k, v, shift)
-        bad = torch.zeros_like(k, dtype=torch.bool)
-    base = kernel.detach().amax(1).clamp(min=0).to(wide)  # exp(w) is divided by exp(base)
-    outside = (-base).exp()
-    numerator, denominator = (numerator * outside[:, None]).unsqueeze(2), (denominator * outside).unsqueeze(2)
-    for offset in (-1, 0) if causal else (-1, 0, 1):
-        band = _band(kernel.to(wide), base, offset, size, causal)
-        keys, values = _neighbour(k, offset, -torch.inf), _neighbour(v, offset, 0.0)
-        weights = _parts.exp_keys(keys, shift.unsqueeze(2))
-        numerator = numerator + _apply(band, weights.unsqueeze(-1) * values)
-        denominator = denominator + _apply(band, weights.unsqueeze(-1)).squeeze(-1)
-    bad = (bad | (denominator.detach() < _parts.smallest(wide))).flatten(1, 2)[:, :n]
-    numerator, denominator = numerator.flatten(1, 2)[:, :n], denominator.flatten(1, 2)[:, :n]
-    return numerator / denominator.masked_fill(bad, 1.0).unsqueeze(-1), bad
-
-
-def line_tile(s: int) -> int:
-    """Tokens of a tile: its neighbours on either side must hold the whole kernel."""
-    return max(16, 1 << (s - 1).bit_length())
-
-
-def _neighbour(x: Tensor, offset: int, value: float) -> Tensor:
-    """Tile i + offset in the place of tile i; ``value`` where there is none."""
-    if offset == 0:
-        return x
-    edge = torch.full_like(x[:, :1], value)
-    return torch.cat([edge, x[:, :-1]], 1) if offset < 0 else torch.cat([x[:, 1:], edge], 1)
-
-
-def _band(kernel: Tensor, base: Tensor, offset: int, size: int, causal: bool) -> Tensor:
-    """exp(w - base) of a tile of rows and the tile of keys ``offset`` further on, [h, size, size]."""
-    s, place = kernel.shape[1], torch.arange(size, device=kernel.device)
-    distance = place + offset * size - place[:, None]
-    tap = distance + (s - 1 if causal else (s - 1) // 2)
-    inside = (tap >= 0) & (tap < s)
-    w = torch.where(inside, kernel[:, tap.clamp(0, s - 1)], 0.0)
-    weights = (w - base[:, None, None]).exp()
-    return weights.masked_fill(distance > 0, 0.0) if causal else weights
-
-
-def _apply(band: Tensor, x: Tensor) -> Tensor:
-    """band [h, r, k] times x [b, tiles, k, h, e], per head."""
-    b, tiles, size, h, e = x.shape
-    y = products.matmul(band, x.permute(3, 2, 0, 1, 4).reshape(h, size, -1))
-    return y.view(h, size, b, tiles, e).permute(2, 3, 1, 0, 4)
-
-
-def _elsewhere(k: Tensor, v: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """For each tile, the sums over tiles that are not its neighbours: [b, tiles, h, e] and [b, tiles, h]."""
-    weights = _parts.exp_keys(k, shift.unsqueeze(2))
-    sums = torch.cat([(weights.unsqueeze(-1) * v).sum(2), weights.sum(2).unsqueeze(-1)], -1)
-    none = torch.zeros_like(sums[:, :2])
-    before = torch.cat([none, sums.cumsum(1)[:, :-2]], 1)[:, : sums.shape[1]]
-    after = torch.cat([sums.flip(1).cumsum(1).flip(1)[:, 2:], none], 1)[:, : sums.shape[1]]
-    total = before + after
-    return total[..., :-1], total[..., -1]
-
-
-def _earlier(k: Tensor, v: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Causal: for each tile the sums over the tiles before its neighbour, and where not to trust them.
-
-    Each tile is one token to AFT-simple: its key the logarithm of its weight, its value its average.
-    """
-    b, tiles, _, h, e = v.shape
-    mine = k.detach().amax(2)
-    weights = (k - mine.unsqueeze(2)).exp()
-    total = weights.sum(2)
-    value = ((weights.unsqueeze(-1) * v).sum(2) / total.unsqueeze(-1)).flatten(2)
-    key = (total.log() + mine).unsqueeze(-1).expand(-1, -1, -1, e).flatten(2)
-    mean, weight, bad = _running.running_average(None, key, value).split(h * e, -1)
-    mean, weight, bad = (x.view(b, tiles, h, e) for x in (mean, weight, bad))
-    edge = mean.new_zeros(b, min(2, tiles), h, e)
-    mean, bad = (torch.cat([edge, x], 1)[:, :tiles] for x in (mean, bad.detach()))
-    weight = torch.cat([edge - torch.inf, weight], 1)[:, :tiles]
-    denominator = (weight - shift.unsqueeze(-1)).exp()
-    return denominator * mean, denominator[..., 0], (bad[..., 0] > 0).unsqueeze(2)
-
-
-def _plane(k: Tensor, v: Tensor, kernel: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """On a grid: a depth-wise convolution with exp(w), and sums over rows and columns out of its reach."""
-    (h, e), wide, reach = v.shape[2:], _parts.accumulator(v.dtype), kernel.shape[-1] // 2
-    base = kernel.detach().amax((1, 2)).clamp(min=0).to(wide)
-    weights = (k.to(wide) - k.detach().amax(1, keepdim=True)).exp().unsqueeze(-1)
-    packed = torch.cat([weights * v, weights], -1)  # [b, n, h, e + 1]
-    packed = packed.flatten(2).mT.unflatten(2, grid)  # [b, h (e + 1), height, width]
-    taps = (kernel.to(wide) - base[:, None, None]).exp().repeat_interleave(e + 1, 0).unsqueeze(1)
-    inside = functional.conv2d(packed, taps, padding=reach, groups=taps.shape[0])
-    rows, columns = (_within(size, reach, packed) for size in grid)
-    above_below = products.matmul(1 - rows, packed.sum(3, keepdim=True))
-    beside = products.linear(products.matmul(rows, packed), 1 - columns)
-    outside = (above_below + beside) * (-base).exp().repeat_interleave(e + 1)[:, None, None]
-    total = (inside + outside).flatten(2).mT.unflatten(2, (h, e + 1))
-    bad = total[..., -1].detach() < _parts.smallest(wide)
-    return total[..., :-1] / total[..., -1].masked_fill(bad, 1.0).unsqueeze(-1), bad
-
-
-def _within(size: int, reach: int, like: Tensor) -> Tensor:
-    place = torch.arange(size, device=like.device)
-    return ((place - place[:, None]).abs() <= reach).to(like.dtype)
 
 
 class AFTConv(_parts.Mixer):
@@ -264,16 +150,11 @@ def flops(
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
     project = 2 * b * n * d * (2 * d + h)
     if dims == 1:
-        size = line_tile(kernel)
-        rows = -(-n // size) * size
-        mix = (2 if causal else 3) * 2 * b * rows * size * (d + h)
-        if causal:
-            mix += _running.product_flops(rows // size, b, d)
+        mix = _bands.product_flops(b, n, d, h, kernel, causal=causal, train=train)
     else:
-        side = math.isqrt(n)
-        mix = 2 * b * (d + h) * (n * (kernel**2 + 2 * side) + side * side)
+        mix = 2 * b * n * (kernel**2 * (d + h) * (3 if train else 1) + d * (2 if train else 1))
     return Flops(
-        matmul=(project + mix) * (3 if train else 1),
+        matmul=project * (3 if train else 1) + mix,
         elementwise=b * n * d * 12 * (3 if train else 1),
         transcendental=b * n * (d + 3 * h),
     )

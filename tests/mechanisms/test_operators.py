@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from effbench.mechanisms import fnet
+from effbench.mechanisms import _bands, fnet
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -125,6 +125,41 @@ def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
         keys = k[:, :, head : head + 1].expand(-1, -1, 2)
         expected[:, :, mine] = naive(q[:, :, mine], keys, v[:, :, mine], w)
     assert_close(aft_conv(q, k[:, :, :2], v, kernel, grid=(height, width)), expected, **EXACT)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("s", [1, 5, 51])
+def test_aft_conv_by_chunks_whose_shifts_move(s, causal, monkeypatch):
+    """Values and gradients, across the seams of chunks, also of keys that only later chunks can represent."""
+    monkeypatch.setattr(_bands, "CHUNK", 0)
+    n, (q, k, v) = 210, qkv(210, d=4)
+    k = k[:, :, :2] + torch.linspace(0, 100, n).double()[:, None]
+    k[1, 150:] += 200
+    kernel = torch.randn(2, s, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    leaves = [x.requires_grad_() for x in (q, k, v, kernel)]
+    tap = torch.arange(n) - torch.arange(n)[:, None] + (s - 1 if causal else s // 2)
+    w = torch.where((tap >= 0) & (tap < s), kernel[:, tap.clamp(0, s - 1)], 0.0)
+    halves = ((q[..., a : a + 2], k[..., i : i + 1], v[..., a : a + 2], w[i]) for i, a in enumerate((0, 2)))
+    expected = torch.cat([naive(*half, causal) for half in halves], 2)
+    got = aft_conv(q, k, v, kernel, causal=causal)
+    assert_close(got, expected, **EXACT)
+    mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
+    for a, b in zip(mine, theirs, strict=True):
+        assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("bias", [-300.0, -9.0, 5.0, 120.0])
+def test_aft_conv_on_a_grid_where_a_dominant_key_is_taken_away_again(bias):
+    """exp(w) - 1 leaves nothing of what was pooled: these rows, and few others, are computed again."""
+    q, k, v = (x.float() for x in qkv(400, d=2))
+    k = k[:, :, :1]
+    k[0, 130], k[1, 0] = 30.0, 150.0
+    kernel = torch.full((1, 3, 3), bias)
+    row, column = torch.arange(400) // 20, torch.arange(400) % 20
+    near = ((row - row[:, None]).abs() <= 1) & ((column - column[:, None]).abs() <= 1)
+    w = torch.where(near, bias, 0.0).double()
+    expected = naive(q.double(), k.double(), v.double(), w)
+    assert_close(aft_conv(q, k, v, kernel, grid=(20, 20)).double(), expected, rtol=1e-5, atol=2e-6)
 
 
 def test_aft_conv_refuses_what_does_not_fit():

@@ -1,0 +1,137 @@
+"""AFT-conv on a grid: a depth-wise convolution with exp(w) - 1 plus global pooling, a few channels at a time.
+
+Tokens with their channels are an image with channels last, so nothing is transposed; a slice of ``WIDTH``
+channels keeps the temporaries small. A row is trusted where its denominator keeps at least ``KEPT`` of the
+pooled one: little was subtracted then. The others are few, whatever the keys are: their windows hold most of
+all weight, so any two of them meet, so all of them share one token, which s * s windows do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from effbench import products
+from effbench.mechanisms import _parts
+
+WIDTH = 32  # channels of a slice
+KEPT = 0.125
+
+
+class Plane(torch.autograd.Function):
+    """q k v and kernel of aft_conv: y [b, n, d], and bad [b, n, h] where it is to be computed again."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, kernel, grid):
+        work = _Work(k, v, kernel, grid)
+        y, values = torch.empty_like(v), work.split(v)
+        pooled = products.matmul(work.weights.mT.unsqueeze(2), values.transpose(1, 2).to(work.wide))
+        pooled = pooled.transpose(1, 2) * work.outside[:, None]  # [b, 1, h, e]
+        total = work.weights.sum(1, keepdim=True) * work.outside
+        denominator = work.convolve(work.weights.unsqueeze(3), work.taps).squeeze(3).add_(total)
+        bad = denominator < (KEPT * total).clamp(min=_parts.smallest(work.wide))
+        denominator.masked_fill_(bad, torch.inf)  # then these rows get no gradient here
+        for heads, columns in work.slices():
+            found = work.convolve(work.packed(heads, columns), work.taps[heads])
+            found.add_(pooled[:, :, heads, columns]).div_(denominator[:, :, heads, None])
+            gate = work.split(q)[:, :, heads, columns].to(work.wide).sigmoid()
+            work.split(y)[:, :, heads, columns] = found.mul_(gate)
+        ctx.save_for_backward(q, k, v, kernel, y, denominator)
+        ctx.grid = grid
+        ctx.mark_non_differentiable(bad)
+        return y, bad
+
+    @staticmethod
+    @_parts.plain_backward
+    def backward(ctx, grad, _):
+        q, k, v, kernel, y, denominator = ctx.saved_tensors
+        work = _Work(k, v, kernel, ctx.grid)
+        to_q, to_v = torch.empty_like(q), torch.empty_like(v)
+        to_weights, to_taps = torch.zeros_like(work.weights), torch.zeros_like(work.taps)
+        slope = torch.zeros_like(denominator)
+        for heads, columns in work.slices():
+            here = (slice(None), slice(None), heads, columns)
+            top = work.split(grad)[here].to(work.wide)
+            gate = work.split(q)[here].to(work.wide).sigmoid()
+            through = top * work.split(y)[here]
+            slope[:, :, heads] -= through.sum(3)
+            top = (top * gate).div_(denominator[:, :, heads, None])
+            work.split(to_q)[here] = through.mul_(gate.neg_().add_(1))
+            found = work.transposed(top, heads)
+            if ctx.needs_input_grad[3]:
+                to_taps[heads] += work.tap_gradient(top, work.packed(heads, columns))
+            to_weights[:, :, heads] += (found * work.split(v)[here]).sum(3)
+            work.split(to_v)[here] = found.mul_(work.weights[:, :, heads, None])
+        slope = slope.div_(denominator).unsqueeze(3)
+        to_weights += work.transposed(slope, slice(None)).squeeze(3)
+        if ctx.needs_input_grad[3]:
+            to_taps += work.tap_gradient(slope, work.weights.unsqueeze(3))
+        to_kernel = to_taps * (work.taps + work.outside[:, None, None])
+        return to_q, to_weights.mul_(work.weights).to(k.dtype), to_v, to_kernel.to(kernel.dtype), None
+
+
+class _Work:
+    """The pieces that forward and backward share."""
+
+    def __init__(self, k: Tensor, v: Tensor, kernel: Tensor, grid: tuple[int, int]):
+        self.heads, self.grid, self.wide = k.shape[2], grid, _parts.accumulator(v.dtype)
+        self.v, self.reach = self.split(v), kernel.shape[2] // 2
+        self.weights = _parts.exp_keys(k, k.amax(1, keepdim=True).to(self.wide))
+        base = kernel.amax((1, 2)).clamp(min=0).to(self.wide)  # exp(w) is divided by exp(base)
+        self.outside = (-base).exp()
+        self.taps = kernel.to(self.wide).expm1() * self.outside[:, None, None]
+        large = (kernel.to(self.wide) - base[:, None, None]).exp() - self.outside[:, None, None]
+        self.taps = torch.where(kernel > 1, large, self.taps)  # where expm1 might overflow
+
+    def split(self, x: Tensor) -> Tensor:
+        """[b, n, d] -> [b, n, h, e]."""
+        return x.unflatten(2, (self.heads, -1))
+
+    def slices(self) -> Iterator[tuple[slice, slice]]:
+        """Heads and columns of at most WIDTH channels: several heads, or a part of one."""
+        e = self.v.shape[3]
+        for a, b in _parts.tiles(self.heads, max(1, WIDTH // e)):
+            for c, d in _parts.tiles(e, WIDTH):
+                yield slice(a, b), slice(c, d)
+
+    def packed(self, heads: slice, columns: slice) -> Tensor:
+        """exp(k) v, [b, n, heads, columns]."""
+        return self.weights[:, :, heads, None] * self.v[:, :, heads, columns]
+
+    def image(self, x: Tensor) -> Tensor:
+        """[b, n, heads, columns] as an image with channels last, [b, channels, height, width]."""
+        return x.flatten(2).mT.unflatten(2, self.grid)
+
+    def convolve(self, x: Tensor, taps: Tensor) -> Tensor:
+        """x [b, n, heads, columns], taps [heads, s, s], as conv2d has it."""
+        taps = taps.repeat_interleave(x.shape[3], 0).unsqueeze(1)
+        found = functional.conv2d(self.image(x), taps, padding=self.reach, groups=len(taps))
+        return found.flatten(2).mT.unflatten(2, x.shape[2:])
+
+    def transposed(self, slope: Tensor, heads: slice) -> Tensor:
+        """The gradient of the convolved and pooled input."""
+        pooled = slope.new_ones(1, slope.shape[1]).matmul(slope.flatten(2)).unflatten(2, slope.shape[2:])
+        pooled = pooled * self.outside[heads, None]
+        return self.convolve(slope, self.taps[heads].flip(1, 2)).add_(pooled)
+
+    def tap_gradient(self, slope: Tensor, x: Tensor) -> Tensor:
+        """The gradient of taps [heads, s, s]."""
+        s, channels = self.taps.shape[1], x.shape[2] * x.shape[3]
+        taps, pad = x.new_empty(channels, 1, s, s), [self.reach] * 2
+        found = torch.ops.aten.convolution_backward(
+            self.image(slope),
+            self.image(x),
+            taps,
+            None,
+            [1, 1],
+            pad,
+            [1, 1],
+            False,
+            [0, 0],
+            channels,
+            [False, True, False],
+        )[1]
+        return found.view(x.shape[2], x.shape[3], s, s).sum(1)
