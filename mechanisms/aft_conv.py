@@ -13,13 +13,13 @@ gamma and beta 0 at the start. Wq and Wv are d x d, Wk is d x h; no output proje
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from effbench import products
-from effbench.mechanisms import _bands, _parts, _plane
+from effbench.mechanisms import _bands, _decode, _parts, _plane
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
@@ -75,7 +75,7 @@ def _bias_rows(
     return torch.where(inside, kernel[head].flatten(1).gather(1, tap), 0.0)
 
 
-class AFTConv(_parts.Mixer):
+class AFTConv(_decode.Stepwise):
     def __init__(self, shape: Shape, *, causal: bool = False, kernel: int = 11, dims: int = 1):
         super().__init__()
         if kernel < 1 or kernel % 2 == 0 or dims not in (1, 2) or (causal and dims == 2):
@@ -99,6 +99,24 @@ class AFTConv(_parts.Mixer):
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         grid = square(q.shape[1]) if self.dims == 2 else None
         return aft_conv(q, k, v, self.kernel(), causal=self.causal, grid=grid)
+
+    def remember(self, k: Tensor, v: Tensor) -> tuple[Tensor, _decode.Logits]:
+        """The kernel's taps [s, 1, h, 1], and the keys in its reach."""
+        wide = _parts.accumulator(k.dtype)
+        taps = self.kernel().to(wide).t()[:, None, :, None].contiguous()
+        return taps, _decode.Logits.of(*self._rows(k, v, wide), len(taps))
+
+    def follow(
+        self, q: Tensor, k: Tensor, v: Tensor, state: tuple[Tensor, _decode.Logits]
+    ) -> tuple[Tensor, tuple[Tensor, _decode.Logits]]:
+        taps, keys = state
+        keys = keys.add(*self._rows(k, v, taps.dtype))
+        mean = keys.average(taps[len(taps) - keys.near.count :]).view(q.shape)
+        return (q.to(mean.dtype).sigmoid() * mean).to(q.dtype), (taps, keys)
+
+    def _rows(self, k: Tensor, v: Tensor, wide: torch.dtype) -> Iterator[Tensor]:
+        """Keys [n, b, h, 1] and values [n, b, h, e]."""
+        return (x.to(wide).transpose(0, 1).unflatten(2, (self.heads, -1)) for x in (k, v))
 
 
 def square(n: int) -> tuple[int, int]:

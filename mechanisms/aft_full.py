@@ -14,8 +14,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from effbench.mechanisms import _aft, _parts, _tiles
+from effbench import products
+from effbench.mechanisms import _aft, _decode, _parts, _tiles
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
+
+State = tuple[int, _decode.Exponentials | _decode.Logits]  # the tokens seen, and their keys
 
 
 def aft_full(q: Tensor, k: Tensor, v: Tensor, position_bias: _aft.Bias, *, causal: bool = False) -> Tensor:
@@ -23,7 +26,7 @@ def aft_full(q: Tensor, k: Tensor, v: Tensor, position_bias: _aft.Bias, *, causa
     return _aft.position_weighted(q, k, v, position_bias, window=None, causal=causal)
 
 
-class AFTFull(_parts.Mixer):
+class AFTFull(_decode.Stepwise):
     window: int | None = None
 
     def __init__(self, shape: Shape, *, causal: bool = False, rank: int | None = 64):
@@ -46,6 +49,34 @@ class AFTFull(_parts.Mixer):
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return aft_full(q, k, v, self.position_bias(q.shape[1]), causal=self.causal)
+
+    def remember(self, k: Tensor, v: Tensor) -> State:
+        n, wide = k.shape[1], _parts.accumulator(k.dtype)
+        kind = _decode.Exponentials if self._is_tame() else _decode.Logits
+        rows = (x.transpose(0, 1).flatten(1).to(wide) for x in (k, v))  # [n, b d]
+        return n, kind.of(*rows, self.length if self.window is None else self.window)
+
+    def follow(self, q: Tensor, k: Tensor, v: Tensor, state: State) -> tuple[Tensor, State]:
+        seen, keys = state
+        _parts.check_length(seen + 1, self.length)
+        wide = _parts.accumulator(k.dtype)
+        keys = keys.add(k.to(wide).view(1, -1), v.to(wide).view(1, -1))
+        bias = self._bias_of(seen, seen + 1 - keys.near.count).to(wide)
+        return (q.to(wide).sigmoid() * keys.average(bias).view(q.shape)).to(q.dtype), (seen + 1, keys)
+
+    def _bias_of(self, t: int, first: int) -> Tensor:
+        """w of token t and the keys from ``first`` to itself, [keys, 1]."""
+        if self.position_key is None:
+            return self.position[t, first : t + 1, None]
+        wide = _parts.accumulator(self.position.dtype)
+        return products.mm(self.position_key[first : t + 1].to(wide), self.position[t, :, None].to(wide))
+
+    def _is_tame(self) -> bool:
+        if self.position_key is None:
+            bound = self.position.abs().amax()
+        else:
+            bound = self.position.norm(dim=1).amax() * self.position_key.norm(dim=1).amax()
+        return not _parts.occurs(bound > _tiles.TAME)
 
 
 def reference(module: AFTFull, x: Tensor) -> Tensor:

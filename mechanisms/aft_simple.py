@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from effbench.mechanisms import _parts, _running
+from effbench.mechanisms import _decode, _parts, _running
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
@@ -41,7 +41,7 @@ def _pooled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return _parts.scan(gate, sums[:, :1] / sums[:, 1:], (q,), tile=tile)[0]
 
 
-class AFTSimple(_parts.Mixer):
+class AFTSimple(_decode.Stepwise):
     def __init__(self, shape: Shape, *, causal: bool = False):
         super().__init__()
         self.causal = causal
@@ -49,6 +49,17 @@ class AFTSimple(_parts.Mixer):
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return aft_simple(q, k, v, causal=self.causal)
+
+    def remember(self, k: Tensor, v: Tensor) -> _decode.WeightedSum:
+        wide = _parts.accumulator(k.dtype)
+        return _decode.WeightedSum.over(k.transpose(0, 1).to(wide), v.transpose(0, 1).to(wide))
+
+    def follow(
+        self, q: Tensor, k: Tensor, v: Tensor, state: _decode.WeightedSum
+    ) -> tuple[Tensor, _decode.WeightedSum]:
+        wide = state.shift.dtype
+        state = state.add(k[:, 0].to(wide), v[:, 0].to(wide))
+        return (q.to(wide).sigmoid() * state.mean().unsqueeze(1)).to(q.dtype), state
 
 
 def reference(module: AFTSimple, x: Tensor) -> Tensor:

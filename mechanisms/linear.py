@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _parts
+from effbench.mechanisms import _decode, _parts
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 CHUNK = 64  # tokens whose pairs are computed one by one
@@ -97,9 +97,27 @@ def _causal_step(_: int, state: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tupl
     return *_divide(sums.flatten(2, 3)[:, :, :rows], q.dtype), states[:, :, -1]
 
 
-class LinearAttention(_parts.MultiHead):
+class LinearAttention(_decode.Stepwise, _parts.MultiHead):
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return linear_attention(q, k, v, causal=self.causal)
+
+    def remember(self, k: Tensor, v: Tensor) -> _decode.WeightedSum:
+        """The e x (e + 1) sums of phi(k)^T [v, 1], a shift for each row: no feature underflows."""
+        wide = _parts.accumulator(k.dtype)
+        logs = log_features(k.to(wide))
+        shift = _decode.largest(logs, 2)
+        weights = (logs - shift.unsqueeze(2)).exp_()
+        sums = products.matmul(weights.mT, v.to(wide)), weights.sum(2).unsqueeze(-1)
+        return _decode.WeightedSum(shift.unsqueeze(-1), *sums)
+
+    def follow(
+        self, q: Tensor, k: Tensor, v: Tensor, state: _decode.WeightedSum
+    ) -> tuple[Tensor, _decode.WeightedSum]:
+        wide = state.shift.dtype
+        state = state.add(log_features(k.to(wide)).mT, v.to(wide))
+        weights = (log_features(q.to(wide)) + state.shift.mT).softmax(-1)  # phi(q) exp(shift), up to a factor
+        mean = products.matmul(weights, state.numerator) / products.matmul(weights, state.denominator)
+        return mean.to(q.dtype), state
 
 
 def reference(module: LinearAttention, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _parts
+from effbench.mechanisms import _decode, _parts
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
@@ -26,9 +26,20 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) 
     return products.matmul(scores.softmax(-1), v)
 
 
-class MultiHeadAttention(_parts.MultiHead):
+class MultiHeadAttention(_decode.Stepwise, _parts.MultiHead):
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return softmax_attention(q, k, v, causal=self.causal)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """One query [b, h, 1, e], which sees all keys."""
+        return softmax_attention(q, k, v)
+
+    def remember(self, k: Tensor, v: Tensor) -> _decode.Rows:
+        return _decode.Rows.hold(k, v, dim=2)
+
+    def follow(self, q: Tensor, k: Tensor, v: Tensor, state: _decode.Rows) -> tuple[Tensor, _decode.Rows]:
+        state = state.append(k, v)
+        return self.attend(q, *state.held()), state
 
 
 def reference(module: MultiHeadAttention, x: Tensor) -> Tensor:

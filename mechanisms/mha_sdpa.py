@@ -18,6 +18,9 @@ class FusedAttention(MultiHeadAttention):
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
 
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(q, k, v)
+
 
 def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
     """Backward computes the scores again: five products of n^2 d where forward has two."""
