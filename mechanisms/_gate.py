@@ -17,6 +17,9 @@ GATES: dict[str, Gate] = {
     "identity": lambda q: q,
 }
 
+#: Those that cost an exponential an element.
+TRANSCENDENTAL = ("sigmoid", "tanh")
+
 
 def named(gate: str) -> Gate:
     if gate not in GATES:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _parts
+from effbench.mechanisms import _gate, _parts
 
 CHUNK = 64  # rows whose running sums are one product with a triangle of ones
 
@@ -20,11 +20,8 @@ def scan_tile(n: int, columns: int) -> int:
     return min(rows, -(-n // CHUNK) * CHUNK)
 
 
-def running_average(q: Tensor | None, k: Tensor, v: Tensor) -> Tensor:
-    """sigmoid(q) times the running average of v [b, n, d] with weights exp(k), causal.
-
-    Without q: [the average, the logarithm of the sum of weights, 1 where they are to be computed again].
-    """
+def running_average(q: Tensor, k: Tensor, v: Tensor, gate: _gate.Gate) -> Tensor:
+    """gate(q) times the running average of v [b, n, d] with weights exp(k), causal."""
     b, n, d = k.shape
     tile, wide = scan_tile(n, b * d), _parts.accumulator(k.dtype)
     shifts, rises = _parts.key_shifts(k, tile)
@@ -37,7 +34,7 @@ def running_average(q: Tensor | None, k: Tensor, v: Tensor) -> Tensor:
         weights = _parts.exp_keys(k, shift)
         return torch.cat([weights * v, weights], -1)
 
-    def step(i: int, state: Tensor, k: Tensor, v: Tensor, *gate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(i: int, state: Tensor, k: Tensor, v: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows, shift = k.shape[1], shifts[i]
         packed = pack(k, v, shift)
         if rows % CHUNK:
@@ -53,18 +50,14 @@ def running_average(q: Tensor | None, k: Tensor, v: Tensor) -> Tensor:
             after = torch.where((new == shift).repeat(1, 1, 2), after, again)
         flags = _parts.out_of_reach(k, shift) if reached else torch.zeros_like(k, dtype=torch.bool)
         mean = numerator / denominator
-        if gate:
-            return (gate[0].to(wide).sigmoid() * mean).to(v.dtype), flags, after
-        return torch.cat([mean, denominator.log() + shift], -1), flags, after
+        return (gate(q.to(wide)) * mean).to(v.dtype), flags, after
 
     start = shifts.new_zeros(b, 1, 2 * d)
-    y, bad, _ = _parts.scan(step, start, (k, v) if q is None else (k, v, q), tile=tile)
-    if q is None:
-        return torch.cat([y, bad.to(y.dtype)], -1)
+    y, bad, _ = _parts.scan(step, start, (k, v, q), tile=tile)
 
     def exact(batch: Tensor, t: Tensor, channel: Tensor) -> Tensor:
         mean = _parts.average(k[batch, :, channel].to(wide), v[batch, :, channel], t)
-        return mean * q[batch, t, channel].sigmoid()
+        return mean * gate(q[batch, t, channel])
 
     return _parts.rescue(y, bad, exact, n)
 

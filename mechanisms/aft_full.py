@@ -15,23 +15,31 @@ import torch
 from torch import Tensor, nn
 
 from effbench import products
-from effbench.mechanisms import _aft, _decode, _parts, _tiles
+from effbench.mechanisms import _aft, _decode, _gate, _parts, _tiles
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 State = tuple[int, _decode.Exponentials | _decode.Logits]  # the tokens seen, and their keys
 
 
-def aft_full(q: Tensor, k: Tensor, v: Tensor, position_bias: _aft.Bias, *, causal: bool = False) -> Tensor:
+def aft_full(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    position_bias: _aft.Bias,
+    *,
+    causal: bool = False,
+    gate: _gate.Gate = torch.sigmoid,
+) -> Tensor:
     """q k v [b, n, d]; position_bias [n, n] (query t, key s), or factors (u [n, r], w [n, r]): u @ w.T."""
-    return _aft.position_weighted(q, k, v, position_bias, window=None, causal=causal)
+    return _aft.position_weighted(q, k, v, position_bias, window=None, causal=causal, gate=gate)
 
 
 class AFTFull(_decode.Stepwise):
     window: int | None = None
 
-    def __init__(self, shape: Shape, *, causal: bool = False, rank: int | None = 64):
+    def __init__(self, shape: Shape, *, causal: bool = False, rank: int | None = 64, gate: str = "sigmoid"):
         super().__init__()
-        self.causal, self.length = causal, shape.seq
+        self.causal, self.length, self.gate = causal, shape.seq, _gate.named(gate)
         self.query, self.key, self.value = (nn.Linear(shape.dim, shape.dim, bias=False) for _ in range(3))
         width = rank or shape.seq
         self.position = nn.Parameter(0.01 * torch.randn(shape.seq, width))  # w itself, or its factor u
@@ -47,8 +55,13 @@ class AFTFull(_decode.Stepwise):
         _parts.check_length(x.shape[1], self.length)
         return super().project(x)
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return aft_full(q, k, v, self.position_bias(q.shape[1]), causal=self.causal)
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, position_bias: _aft.Bias | None = None) -> Tensor:
+        bias = self.position_bias(q.shape[1]) if position_bias is None else position_bias
+        return aft_full(q, k, v, bias, causal=self.causal, gate=self.gate)
+
+    def forward(self, x: Tensor, position_bias: _aft.Bias | None = None) -> Tensor:
+        """x [b, n, d]; a bias given from outside, [n, n] or factors, takes the place of the module's own."""
+        return self.combine(self.mix(*self.project(x), position_bias))
 
     def remember(self, k: Tensor, v: Tensor) -> State:
         n, wide = k.shape[1], _parts.accumulator(k.dtype)
@@ -62,7 +75,7 @@ class AFTFull(_decode.Stepwise):
         wide = _parts.accumulator(k.dtype)
         keys = keys.add(k.to(wide).view(1, -1), v.to(wide).view(1, -1))
         bias = self._bias_of(seen, seen + 1 - keys.near.count).to(wide)
-        return (q.to(wide).sigmoid() * keys.average(bias).view(q.shape)).to(q.dtype), (seen + 1, keys)
+        return (self.gate(q.to(wide)) * keys.average(bias).view(q.shape)).to(q.dtype), (seen + 1, keys)
 
     def _bias_of(self, t: int, first: int) -> Tensor:
         """w of token t and the keys from ``first`` to itself, [keys, 1]."""
@@ -98,7 +111,7 @@ def reference(module: AFTFull, x: Tensor) -> Tensor:
         logits = k[:, None, :, channel] + w  # [b, t, s]
         weights = torch.exp(logits - logits.logsumexp(-1, keepdim=True))
         means.append((weights @ v[:, :, channel, None]).squeeze(-1))
-    return torch.sigmoid(q) * torch.stack(means, dim=-1)
+    return module.gate(q) * torch.stack(means, dim=-1)
 
 
 def flops(
@@ -107,6 +120,7 @@ def flops(
     causal: bool = False,
     mode: str = "forward",
     rank: int | None = 64,
+    gate: str = "sigmoid",
     window: int | None = None,
 ) -> Flops:
     """Projections, tiles of exp(w), and their products with [exp(k) v, exp(k)]."""
@@ -120,7 +134,7 @@ def flops(
     return Flops(
         matmul=project * (3 if train else 1) + mix,
         elementwise=own + train * pairs,
-        transcendental=(pairs + 2 * n * c) * (2 if train else 1),
+        transcendental=(pairs + (1 + (gate in _gate.TRANSCENDENTAL)) * n * c) * (2 if train else 1),
     )
 
 

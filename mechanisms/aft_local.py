@@ -16,36 +16,59 @@ bias.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from effbench.mechanisms import _aft
+from effbench.mechanisms import _aft, _gate
 from effbench.mechanisms.aft_full import AFTFull, reference
 from effbench.mechanisms.aft_full import flops as flops_full
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
 def aft_local(
-    q: Tensor, k: Tensor, v: Tensor, position_bias: _aft.Bias, *, window: int, causal: bool = False
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    position_bias: _aft.Bias,
+    *,
+    window: int,
+    causal: bool = False,
+    gate: _gate.Gate = torch.sigmoid,
 ) -> Tensor:
     """As aft_full, with a bias of 0 (not -inf) where abs(t - s) >= window."""
-    return _aft.position_weighted(q, k, v, position_bias, window=window, causal=causal)
+    return _aft.position_weighted(q, k, v, position_bias, window=window, causal=causal, gate=gate)
 
 
 class AFTLocal(AFTFull):
-    def __init__(self, shape: Shape, *, causal: bool = False, window: int = 256, rank: int | None = 64):
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        causal: bool = False,
+        window: int = 256,
+        rank: int | None = 64,
+        gate: str = "sigmoid",
+    ):
         if window < 0:
             raise ValueError(f"window {window}: 0 (no bias) or more is accepted")
-        super().__init__(shape, causal=causal, rank=rank)
+        super().__init__(shape, causal=causal, rank=rank, gate=gate)
         self.window = window
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return aft_local(q, k, v, self.position_bias(q.shape[1]), window=self.window, causal=self.causal)
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, position_bias: _aft.Bias | None = None) -> Tensor:
+        bias = self.position_bias(q.shape[1]) if position_bias is None else position_bias
+        return aft_local(q, k, v, bias, window=self.window, causal=self.causal, gate=self.gate)
 
 
 def flops(
-    shape: Shape, *, causal: bool = False, mode: str = "forward", window: int = 256, rank: int | None = 64
+    shape: Shape,
+    *,
+    causal: bool = False,
+    mode: str = "forward",
+    window: int = 256,
+    rank: int | None = 64,
+    gate: str = "sigmoid",
 ) -> Flops:
-    return flops_full(shape, causal=causal, mode=mode, rank=rank, window=window)
+    return flops_full(shape, causal=causal, mode=mode, rank=rank, gate=gate, window=window)
 
 
 MECHANISM = Mechanism(

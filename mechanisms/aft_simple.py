@@ -12,17 +12,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from effbench.mechanisms import _decode, _parts, _running
+from effbench.mechanisms import _decode, _gate, _parts, _running
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
 @_parts.eager
-def aft_simple(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+def aft_simple(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, gate: _gate.Gate = torch.sigmoid
+) -> Tensor:
     """q k v [b, n, d]."""
-    return _running.running_average(q, k, v) if causal else _pooled(q, k, v)
+    return _running.running_average(q, k, v, gate) if causal else _pooled(q, k, v, gate)
 
 
-def _pooled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _pooled(q: Tensor, k: Tensor, v: Tensor, gate: _gate.Gate) -> Tensor:
     """Two passes over tiles: the average, then its gates."""
     b, n, d = k.shape
     wide = _parts.accumulator(k.dtype)
@@ -33,22 +35,22 @@ def _pooled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         both = torch.stack([(weights * v).sum(1), weights.sum(1)], 1)
         return k[..., :0], k[..., :0] > 0, sums + both
 
-    def gate(_: int, mean: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return (q.to(wide).sigmoid() * mean).to(q.dtype), q[..., :0] > 0, mean
+    def scale(_: int, mean: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return (gate(q.to(wide)) * mean).to(q.dtype), q[..., :0] > 0, mean
 
     tile = _running.scan_tile(n, b * d)
     _, _, sums = _parts.scan(pool, top.new_zeros(b, 2, d), (k, v), tile=tile)
-    return _parts.scan(gate, sums[:, :1] / sums[:, 1:], (q,), tile=tile)[0]
+    return _parts.scan(scale, sums[:, :1] / sums[:, 1:], (q,), tile=tile)[0]
 
 
 class AFTSimple(_decode.Stepwise):
-    def __init__(self, shape: Shape, *, causal: bool = False):
+    def __init__(self, shape: Shape, *, causal: bool = False, gate: str = "sigmoid"):
         super().__init__()
-        self.causal = causal
+        self.causal, self.gate = causal, _gate.named(gate)
         self.query, self.key, self.value = (nn.Linear(shape.dim, shape.dim, bias=False) for _ in range(3))
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return aft_simple(q, k, v, causal=self.causal)
+        return aft_simple(q, k, v, causal=self.causal, gate=self.gate)
 
     def remember(self, k: Tensor, v: Tensor) -> _decode.WeightedSum:
         wide = _parts.accumulator(k.dtype)
@@ -59,7 +61,7 @@ class AFTSimple(_decode.Stepwise):
     ) -> tuple[Tensor, _decode.WeightedSum]:
         wide = state.shift.dtype
         state = state.add(k[:, 0].to(wide), v[:, 0].to(wide))
-        return (q.to(wide).sigmoid() * state.mean().unsqueeze(1)).to(q.dtype), state
+        return (self.gate(q.to(wide)) * state.mean().unsqueeze(1)).to(q.dtype), state
 
 
 def reference(module: AFTSimple, x: Tensor) -> Tensor:
@@ -72,17 +74,17 @@ def reference(module: AFTSimple, x: Tensor) -> Tensor:
         logits = k[:, None, :, channel] + unseen  # [b, t or 1, s]
         weights = torch.exp(logits - logits.logsumexp(-1, keepdim=True))
         means.append((weights @ v[:, :, channel, None]).squeeze(-1))
-    return torch.sigmoid(q) * torch.stack(means, dim=-1)
+    return module.gate(q) * torch.stack(means, dim=-1)
 
 
-def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
+def flops(shape: Shape, *, causal: bool = False, mode: str = "forward", gate: str = "sigmoid") -> Flops:
     b, n, d, train = shape.batch, shape.seq, shape.dim, mode == "train"
     project = 3 * 2 * b * n * d * d
     sums = _running.product_flops(n, b, d) if causal else 0
     return Flops(
         matmul=project * (3 if train else 1) + sums * (3 if train else 1),
         elementwise=b * n * d * (9 if causal else 6) * (3 if train else 1),
-        transcendental=2 * b * n * d * (2 if train else 1),
+        transcendental=(1 + (gate in _gate.TRANSCENDENTAL)) * b * n * d * (2 if train else 1),
     )
 
 

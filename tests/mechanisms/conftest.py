@@ -26,7 +26,7 @@ MECHANISMS = {name: load(name) for name in ENTRY_POINTS["effbench.mechanisms"]}
 
 #: Options beyond the defaults that take another path through a mechanism.
 OPTIONS = {
-    "aft-full": [{}, {"rank": None}],
+    "aft-full": [{}, {"rank": None, "gate": "tanh"}],
     "aft-local": [{"window": 5}, {"window": 0}, {"window": 200, "rank": 0}, {"window": 10**6}],
     "aft-conv": [{}, {"kernel": 1}, {"kernel": 51}],
     "fnet": [{}, {"dft": "matrix"}],

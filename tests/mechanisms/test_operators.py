@@ -327,3 +327,31 @@ def test_dft_matrices_are_kept_for_a_few_lengths():
         fnet.dft_matrices(n, torch.float64, torch.device("cpu"))
     assert len(fnet._kept) == fnet.KEPT
     assert fnet.dft_matrices(12, torch.float64, torch.device("cpu")) is not first
+
+
+@pytest.mark.parametrize("gate", ["tanh", "relu", "identity"])
+@pytest.mark.parametrize("name", ["aft-full", "aft-local", "aft-simple"])
+def test_the_gate_is_an_option(name, gate):
+    module, x = built(name, 33, causal=True, gate=gate), sample(33)
+    with torch.no_grad():
+        assert_close(module(x), MECHANISMS[name].reference(module, x), rtol=1e-9, atol=1e-12)
+        y, _ = module.step(x[:, 32], module.prefill(x[:, :32]))
+        assert_close(y, module(x)[:, 32], rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="gate 'swish': one of sigmoid, tanh, relu, identity is accepted"):
+        built(name, 33, gate="swish")
+
+
+@pytest.mark.parametrize("name", ["aft-full", "aft-local"])
+def test_a_bias_from_outside_takes_the_place_of_the_modules_own(name):
+    """As ALiBi's: minus a slope times the distance."""
+    module, x, other = built(name, 33), sample(33), built(name, 33, rank=None)
+    place = torch.arange(33.0, dtype=torch.float64)
+    bias = (-0.3 * (place - place[:, None]).abs()).requires_grad_()
+    other.load_state_dict({**module.state_dict(), "position": bias.detach()}, strict=False)
+    with torch.no_grad():
+        other.position.copy_(bias)
+    y = module(x, bias)
+    assert_close(y, other(x), rtol=1e-12, atol=1e-12)
+    (slope,) = torch.autograd.grad(y.sin().sum(), bias)
+    (expected,) = torch.autograd.grad(other(x).sin().sum(), other.position)
+    assert_close(slope, expected, rtol=1e-9, atol=1e-12)
