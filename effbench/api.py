@@ -66,11 +66,17 @@ def with_mechanisms(suite: Suite, mechanisms: Sequence[Any] | None) -> tuple[Sui
 def with_options(suite: Suite, options: Mapping[str, Mapping[str, Any]]) -> Suite:
     """The suite with options replaced; those of mechanisms that it does not run are refused by the plan."""
     merged = {name: dict(values) for name, values in suite.options.items()}
-    for mechanism, given in options.items():
-        for name, value in given.items():
-            values = parse_option(value, where=f"{mechanism}.{name}")
-            merged.setdefault(mechanism, {})[name] = values
+    for mechanism, values in option_values(options).items():
+        merged[mechanism] = {**merged.get(mechanism, {}), **values}
     return suite.model_copy(update={"options": merged})
+
+
+def option_values(options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:
+    """The values that each option of each mechanism takes, from what people write."""
+    return {
+        mechanism: {name: parse_option(value, where=f"{mechanism}.{name}") for name, value in given.items()}
+        for mechanism, given in options.items()
+    }
 
 
 def make_budget(

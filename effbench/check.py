@@ -57,11 +57,11 @@ def _supported(mechanism: Mechanism, cell: Cell) -> list[tuple[int, int, int]]:
 
 def _compare(mechanism: Mechanism, cell: Cell, seed: int, flags: list[str]) -> str:
     module = build_module(mechanism, cell, seed=seed)
-    _unsettle(module, seed)
+    unsettle(module, seed)
     x = make_input(cell, seed, 0).requires_grad_(cell.mode == "train")
     with torch.set_grad_enabled(cell.mode == "train"):
         y = module(x)
-    wrong = _malformed(y, x)
+    wrong = malformed(y, x)
     if wrong:
         return wrong
     if mechanism.reference is None:
@@ -71,7 +71,7 @@ def _compare(mechanism: Mechanism, cell: Cell, seed: int, flags: list[str]) -> s
     x64 = x.detach().double().requires_grad_(x.requires_grad)
     with torch.set_grad_enabled(x.requires_grad):
         expected = mechanism.reference(exact, x64)
-    wrong = _differ(y, expected, cell.dtype, "output")
+    wrong = differ(y, expected, cell.dtype, "output")
     if wrong or cell.mode != "train":
         return wrong
     return _compare_gradients(x, y, x64, expected, cell, flags)
@@ -86,10 +86,10 @@ def _compare_gradients(
         flags.append("gradient-unverified")
         return ""
     (true,) = torch.autograd.grad(expected, x64, direction)
-    return _differ(gradient, true, cell.dtype, "gradient")
+    return differ(gradient, true, cell.dtype, "gradient")
 
 
-def _unsettle(module: nn.Module, seed: int) -> None:
+def unsettle(module: nn.Module, seed: int) -> None:
     """Move every parameter off its initial value."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -98,7 +98,8 @@ def _unsettle(module: nn.Module, seed: int) -> None:
             parameter.add_(noise.to(parameter))
 
 
-def _malformed(y: object, x: torch.Tensor) -> str:
+def malformed(y: object, x: torch.Tensor) -> str:
+    """What is wrong with an output whatever its values mean: its kind, shape, dtype, device, finiteness."""
     if not isinstance(y, torch.Tensor):
         return f"returned a {type(y).__name__}, not a tensor"
     for what in ("shape", "dtype", "device"):
@@ -114,7 +115,8 @@ def _text(value: object) -> str:
     return str(list(value)) if isinstance(value, torch.Size) else str(value)
 
 
-def _differ(got: torch.Tensor, expected: torch.Tensor, dtype: str, what: str) -> str:
+def differ(got: torch.Tensor, expected: torch.Tensor, dtype: str, what: str) -> str:
+    """How far a tensor is from what its reference says, where that is more than the dtype allows."""
     if expected.shape != got.shape:
         return f"its reference returned shape {_text(expected.shape)}, the module {_text(got.shape)}"
     error = (got.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1e-30)

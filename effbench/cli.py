@@ -161,6 +161,34 @@ def export(
 
 
 @app.command()
+def verify(
+    names: Annotated[list[str], typer.Argument(help="Mechanisms: names, module:object or files.")],
+    waive: Annotated[list[str] | None, _option("LAW=REASON, or LAW:PART=REASON for one parameter.")] = None,
+    option: Annotated[list[str] | None, _option("An option: aft-local.window=5")] = None,
+    strict: Annotated[bool, _option("Ask for a future invisible to the bit too.", "--strict")] = False,
+    timeout: Annotated[str, _option("Time to import a mechanism, and for one law.")] = "60s",
+) -> None:
+    """Hold the conformance laws against mechanisms; exit code 1 where one is broken."""
+    from effbench.api import option_values
+    from effbench.quantity import parse_seconds
+    from effbench.verification import verify as ask
+
+    found = ask(
+        names,
+        options=option_values(_options(option or [])),
+        waive=_waivers(waive or []),
+        strict=strict,
+        timeout=parse_seconds(timeout, where="timeout"),
+    )
+    broken, unchecked = False, 0
+    for one in found:
+        print(one.table(), flush=True)
+        broken, unchecked = broken or one.broken, unchecked + bool(one.error)
+    if broken or unchecked:
+        raise typer.Exit(WORSE if broken else NOTHING)
+
+
+@app.command()
 def new(name: Annotated[str, typer.Argument(help="Of the mechanism: my-mixer writes my_mixer.py.")]) -> None:
     """Write a file with a mechanism that runs as it stands, to be changed into yours."""
     from effbench.scaffold import write
@@ -213,6 +241,17 @@ def _options(given: list[str]) -> dict[str, dict[str, str]]:
             raise BadInput(f"--option: {text!r} is not of the form mechanism.option=value")
         options.setdefault(mechanism, {})[name] = value
     return options
+
+
+def _waivers(given: list[str]) -> dict[str, str]:
+    """``law=reason`` or ``law:part=reason``."""
+    waivers: dict[str, str] = {}
+    for text in given:
+        place, equals, reason = text.partition("=")
+        if not (place.strip() and equals and reason.strip()):
+            raise BadInput(f"--waive: {text!r} is not of the form LAW=REASON or LAW:PART=REASON")
+        waivers[place.strip()] = reason.strip()
+    return waivers
 
 
 def _measure(request: Request) -> None:

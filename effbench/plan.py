@@ -78,7 +78,7 @@ def make_plan(suite: Suite, descriptions: Sequence[Description]) -> Plan:
     lines: list[tuple[Cell, ...]] = []
     seen: set[str] = set()
     for description in mechanisms.values():
-        for options in _option_sets(description, suite.options.get(description.name, {})):
+        for options in option_sets(description, suite.options.get(description.name, {})):
             for sweep in suite.sweeps():
                 for line in _lines(_cells(description.name, options, sweep)):
                     fresh = tuple(cell for cell in line if cell.id not in seen)
@@ -100,7 +100,7 @@ def _by_name(descriptions: Sequence[Description]) -> dict[str, Description]:
     return mechanisms
 
 
-def _option_sets(description: Description, given: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+def option_sets(description: Description, given: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """Every combination of the given values over the mechanism's defaults."""
     if description.error is None:
         for name in given:

@@ -1,4 +1,4 @@
-"""Answers one question in a child process: describe, survey, check, counts, time, memory, ceilings.
+"""Answers one question in a child process: describe, survey, check, counts, time, memory, ceilings, verify.
 
 The child reads one line of JSON from its channel and writes lines of JSON: ``{"stage", "allow"}``
 before each part (the seconds that the part may take), and at last ``{"stage", "answer"}``. Every
@@ -19,11 +19,13 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from effbench import ceilings, environment, products
 from effbench.cell import Cell
 from effbench.check import check
+from effbench.conformance import checks_for
 from effbench.declaration import describe, formula, unsupported
 from effbench.errors import BadInput, EffbenchError
 from effbench.meters import counts, memory, time
@@ -246,6 +248,23 @@ def _hello(visit: Visit) -> dict[str, Any]:
     return {"status": "ok", "torch": environment.torch_facts()}
 
 
+def _laws(visit: Visit) -> dict[str, Any]:
+    """The names of the laws; waivers that name another one are bad input."""
+    checks = checks_for(nn.Identity, waive=visit.request["waive"], strict=visit.request["strict"])
+    return {"status": "ok", "laws": [str(check) for check in checks]}
+
+
+def _verify(visit: Visit) -> dict[str, Any]:
+    """One law held against one mechanism."""
+    request = visit.request
+    mechanism = _mechanism(visit)
+    products.use("torch")  # the same bits whoever is the faster today
+    visit.enter("check", request["cell_timeout"])
+    checks = checks_for(mechanism, options=request["options"], waive=request["waive"], strict=True)
+    finding = next(check for check in checks if str(check) == request["law"]).find()
+    return {"status": "ok", "outcome": finding.outcome, "remark": finding.remark}
+
+
 QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "hello": _hello,
     "describe": _describe,
@@ -255,6 +274,8 @@ QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "time": _time,
     "memory": _memory,
     "ceilings": _ceilings,
+    "laws": _laws,
+    "verify": _verify,
 }
 
 

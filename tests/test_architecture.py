@@ -33,9 +33,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ceilings": {"products", "environment"},
     "subject": {"cell", "plugin"},
     "check": {"cell", "plugin", "subject"},
+    "conformance": {"cell", "check", "meters", "plugin", "subject"},
     "worker": {
         *("cell", "record", "registry", "plugin", "products", "meters", "ceilings", "environment"),
-        *("declaration", "subject", "check"),
+        *("declaration", "subject", "check", "conformance"),
     },
     "declaration": {"cell", "plugin", "registry", "source"},
     "forkserver": {"worker"},
@@ -56,12 +57,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("servers", "suite", "visit"),
     },
     "api": {"cell", "environment", "grammar", "quantity", "session", "suite"},
+    "verification": {"cell", "environment", "plan", "registry", "servers", "status", "visit"},
     "listing": {"metrics", "plan", "registry", "session"},
     "progress": {"cell", "metrics", "record", "runner"},
     "summary": {"frame", "metrics"},
     "__init__": {"api", "frame"},
     "__main__": {"cli"},
 }
+#: Nouns that are folders.
+PACKAGES = ("meters", "conformance")
 REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics"}
 
 
@@ -79,16 +83,17 @@ def _ours(path: Path, package: str) -> set[str]:
 
 
 def _core() -> list[Path]:
-    return sorted((ROOT / "effbench").glob("*.py")) + sorted((ROOT / "effbench" / "meters").glob("*.py"))
+    folders = ("", *PACKAGES)
+    return [path for folder in folders for path in sorted((ROOT / "effbench" / folder).glob("*.py"))]
 
 
 @pytest.mark.parametrize("path", _core(), ids=lambda p: p.stem)
 def test_the_core_imports_in_one_direction(path: Path) -> None:
-    noun = "meters" if path.parent.name == "meters" else path.stem
+    noun = path.parent.name if path.parent.name in PACKAGES else path.stem
     if noun == "cli":
         return
     assert noun in MAY_IMPORT, f"{noun} has no line in the table of imports"
-    stems = {p.stem for p in (ROOT / "effbench").glob("*.py")} | {"meters"}
+    stems = {p.stem for p in (ROOT / "effbench").glob("*.py")} | set(PACKAGES)
     used = {name.split(".")[1] for name in _ours(path, "effbench.")} & stems
     assert used - MAY_IMPORT[noun] - {"errors", noun} == set()
 
