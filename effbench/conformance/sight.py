@@ -36,7 +36,7 @@ def rows_of_a_batch_do_not_talk(trial: Trial) -> None:
 def future_is_invisible(trial: Trial) -> None:
     """Causal: later tokens move no earlier output by more than the dtype's rounding of the largest output."""
     _needs_causal(trial)
-    wide = [dtype for dtype in ("float32", "float64") if dtype in trial.mechanism.dtypes]
+    wide = [dtype for dtype in trial.mechanism.dtypes if dtype in ("float32", "float64")]
     for dtype in wide or [trial.widest]:
         for cell in trial.sizes(7, 70, dtype=dtype):
             for other in _other_futures(trial.module(cell), trial.sample(cell)):
