@@ -178,9 +178,9 @@ def _hold(law: str, trial: Trial) -> None:
     except NotApplicable:
         raise
     except Broken as breach:
-        where = f" ({trial.where})" if trial.where else ""
-        parts = {part: f"{text}{where}" for part, text in breach.parts.items()}
-        raise Broken("" if parts else f"{breach}{where}", parts=parts) from breach
+        if breach.parts or not trial.where:
+            raise
+        raise Broken(f"{breach} ({trial.where})") from breach
     except Exception as error:
         traceback.print_exc()
         first = (str(error).strip() or "no message").splitlines()[0]

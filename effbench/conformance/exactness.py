@@ -29,10 +29,9 @@ def equals_reference_in_every_dtype(trial: Trial) -> None:
     wrong = {}
     for dtype in trial.mechanism.dtypes:
         cell = trial.cell(16, dtype=dtype, mode="train")
-        trial.where = "causal" if trial.causal else ""
         verdict = check(trial.mechanism, cell, seed=SEED)
         if verdict.wrong:
-            wrong[dtype] = verdict.wrong
+            wrong[dtype] = f"{'causal, ' if trial.causal else ''}{verdict.wrong}"
     if wrong:
         raise Broken(parts=wrong)
 
@@ -165,11 +164,11 @@ def _finite(trial: Trial, enlarge: Callable[[torch.Tensor], torch.Tensor]) -> No
             module, x = trial.module(cell), enlarge(trial.sample(cell)).requires_grad_()
             y = module(x)
             if not torch.isfinite(y).all():
-                wrong[dtype] = f"output is not finite, n {cell.seq}"
+                wrong[dtype] = f"output is not finite ({trial.where})"
                 continue
             held = {"input": x, **{k: p for k, p in module.named_parameters() if p.requires_grad}}
             for name, gradient in zip(held, _gradients(y, list(held.values())), strict=True):
                 if not torch.isfinite(gradient).all():
-                    wrong[dtype] = f"gradient of {name} is not finite, n {cell.seq}"
+                    wrong[dtype] = f"gradient of {name} is not finite ({trial.where})"
     if wrong:
         raise Broken(parts=wrong)

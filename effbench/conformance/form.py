@@ -20,7 +20,7 @@ def shape_dtype_and_device_are_kept(trial: Trial) -> None:
             x = trial.sample(cell)
             found = malformed(trial.module(cell)(x), x)
             if found:
-                wrong[dtype] = found
+                wrong[dtype] = f"{found} ({trial.where})"
     if wrong:
         raise Broken(parts=wrong)
 

@@ -55,7 +55,7 @@ def future_is_invisible_to_the_bit(trial: Trial) -> None:
         for cell in trial.sizes(7, 70, 1031, width=2, dtype=dtype):
             for other in _other_futures(trial.module(cell), trial.sample(cell)):
                 if not torch.equal(other.before, other.earlier):
-                    wrong[dtype] = f"later tokens {other.what} change bits of earlier outputs, n {cell.seq}"
+                    wrong[dtype] = f"later tokens {other.what} change earlier outputs ({trial.where})"
     if wrong:
         raise Broken(parts=wrong)
 
