@@ -6,13 +6,11 @@ Paper: Tay et al. 2021, arXiv:2005.00743. Value and output projections as in MHA
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from effbench import products
-from effbench.mechanisms import _parts, _rows
+from effbench.mechanisms import _decode, _parts, _rows
 from effbench.mechanisms._scores import Term
 from effbench.plugin import Flops, Shape
 
@@ -40,16 +38,7 @@ class Scores(nn.Module):
         raise NotImplementedError
 
 
-@dataclass
-class State:
-    """What decoding keeps, for the length that the module was built for; it is written in place."""
-
-    values: Tensor  # [b, h, N, e]
-    kept: list[Tensor]  # each [b, h, N, e]
-    position: int = 0
-
-
-class Synthesizer(nn.Module):
+class Synthesizer(_decode.Stepwise):
     def __init__(self, shape: Shape, scores: Scores, *, causal: bool = False):
         super().__init__()
         self.causal, self.heads, self.length = causal, shape.heads, shape.seq
@@ -67,41 +56,21 @@ class Synthesizer(nn.Module):
     def combine(self, y: Tensor) -> Tensor:
         return products.linear(_parts.merge_heads(y), self.out.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.combine(self.mix(*self.project(x)))
+    def remember(self, x: Tensor) -> _decode.Rows:
+        """The values, and what of the scores a later token needs, along dimension 2."""
+        values, *tensors = self.project(x)
+        return _decode.Rows.hold(values, *tensors[: self.scores.kept], dim=2)
 
-    def initial_state(self, batch: int) -> State:
-        like = self.value.weight
-        shape = (batch, self.heads, self.length, like.shape[0] // self.heads)
-        return State(like.new_zeros(shape), [like.new_zeros(shape) for _ in range(self.scores.kept)])
-
-    def prefill(self, x: Tensor) -> State:
-        """The state after the tokens x [b, n, d], n at most the length that the module was built for."""
-        state = self.initial_state(len(x))
-        self._keep(state, *self.project(x))
-        return state
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The causal form's output [b, d] for one more token x [b, d], in work that grows with the position.
-
-        Raises:
-            ValueError: beyond the length that the module was built for.
-        """
-        t = state.position
+    def follow(self, x: Tensor, state: _decode.Rows) -> tuple[Tensor, _decode.Rows]:
+        """In work that grows with the position."""
+        t = state.stop
         _parts.check_length(t + 1, self.length)
-        values, *tensors = self.project(x[:, None])
-        self._keep(state, values, *tensors)
-        kept = [cache[:, :, : t + 1] for cache in state.kept]
+        values, *tensors = self.project(x)
+        state = state.append(values, *tensors[: self.scores.kept])
+        cached, *kept = state.held()
         weights = self.scores.row(t, *kept, *tensors[len(kept) :]).softmax(-1)  # [b or 1, h, t + 1]
-        y = weights[:, :, None] @ state.values[:, :, : t + 1].to(weights.dtype)
-        return self.combine(y.to(values.dtype))[:, 0], state
-
-    def _keep(self, state: State, values: Tensor, *tensors: Tensor) -> None:
-        start, stop = state.position, state.position + values.shape[2]
-        state.values[:, :, start:stop] = values
-        for cache, new in zip(state.kept, tensors, strict=False):  # the kept ones come first
-            cache[:, :, start:stop] = new
-        state.position = stop
+        y = weights[:, :, None] @ cached.to(weights.dtype)
+        return self.combine(y.to(values.dtype)), state
 
 
 def reference(module: Synthesizer, x: Tensor) -> Tensor:

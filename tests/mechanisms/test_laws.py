@@ -1,4 +1,4 @@
-"""Laws that every mechanism keeps."""
+"""What every mechanism of ours keeps beyond the laws of the conformance kit, and at larger sizes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,6 @@ from effbench.plugin import Flops, Shape
 from .conftest import CASES, CAUSAL, MECHANISMS, built, sample
 
 HALF = {"float32": 2e-4, "bfloat16": 0.06, "float16": 0.01, "float64": 1e-9}
-
-
-@pytest.mark.parametrize(("name", "options", "causal"), CASES)
-def test_rows_of_a_batch_do_not_talk(name, options, causal):
-    module, x = built(name, 65, causal=causal, **options), sample(65)
-    y = module(x)
-    assert_close(module(x[1:]), y[1:], rtol=1e-10, atol=1e-12)
-    other = torch.cat([sample(65, seed=5)[:1] * 50, x[1:]])
-    assert_close(module(other)[1:], y[1:], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -48,16 +39,6 @@ def test_future_is_invisible_to_the_bit(name, options, causal, n, touch, dtype):
             after = module(touched)
             assert torch.equal(after[:, :t], before[:, :t])
             assert not torch.equal(after[:, t:], before[:, t:])
-
-
-@pytest.mark.parametrize(("name", "options", "causal"), CASES)
-def test_every_output_depends_on_what_it_may_see(name, options, causal):
-    # Small inputs: products of two factors spread far enough to hide a token behind others.
-    module, x = built(name, 9, causal=causal, **options), (0.2 * sample(9)[:1]).requires_grad_()
-    for t in range(9):
-        (slope,) = torch.autograd.grad(module(x)[0, t].sin().sum(), x, retain_graph=False)
-        seen = slope[0].abs().amax(-1) > 1e-12
-        assert seen.tolist() == [s <= t or not causal for s in range(9)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
@@ -110,28 +91,6 @@ def test_gradients_of_large_inputs_equal_the_references(name, options, causal):
 
 
 @pytest.mark.parametrize(("name", "options", "causal"), CASES)
-def test_a_step_of_an_optimiser_trains_every_parameter_in_place(name, options, causal):
-    module, x = built(name, 33, causal=causal, **options), sample(33)
-    parameters = dict(module.named_parameters())
-    before = {name: p.detach().clone() for name, p in parameters.items()}
-    kept = x.clone()
-    optimiser = torch.optim.SGD(list(module.parameters()) or [torch.zeros(1, requires_grad=True)], lr=0.1)
-    module.train()(x).square().sum().backward() if parameters else module.train()(x)
-    assert torch.equal(x, kept)
-    optimiser.step()
-    assert all(p is parameters[name] for name, p in module.named_parameters())
-    unchanged = [name for name, p in parameters.items() if torch.equal(p, before[name])]
-    # A kernel of one tap has no shape: its re-parameterised form is beta alone.
-    assert unchanged == (
-        ["weight", "gamma"]
-        if options.get("kernel") == 1
-        else ["position", "position_key"][: 2 if options.get("rank", 64) else 1]
-        if options.get("window") == 0
-        else []
-    )
-
-
-@pytest.mark.parametrize(("name", "options", "causal"), CASES)
 def test_a_shorter_input_is_answered_and_a_longer_one_refused(name, options, causal):
     mechanism, module = MECHANISMS[name], built(name, 70, causal=causal, **options)
     with torch.no_grad():
@@ -141,14 +100,6 @@ def test_a_shorter_input_is_answered_and_a_longer_one_refused(name, options, cau
             module(sample(71))
     else:
         assert module(sample(71)).shape == (2, 71, 16)
-
-
-@pytest.mark.parametrize(("name", "options", "causal"), CASES)
-def test_state_dict_round_trip(name, options, causal):
-    module, x = built(name, 33, causal=causal, **options), sample(33)
-    other = MECHANISMS[name].build(Shape(batch=1, seq=33, dim=16, heads=2), causal=causal, **options).double()
-    other.load_state_dict(module.state_dict())
-    assert torch.equal(other(x), module(x))
 
 
 @pytest.mark.parametrize("train", [False, True])

@@ -57,16 +57,3 @@ def test_aft_conv_on_a_grid_equals_reference(n):
         gradients(module, module, x), gradients(lambda x: reference(module, x), module, x), strict=True
     ):
         assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
-
-
-@pytest.mark.parametrize(("name", "options", "causal"), CASES)
-def test_gradcheck(name, options, causal):
-    narrow = {"rank": options.get("rank", 2)} if name in ("aft-full", "aft-local") else {}
-    module = built(name, 3, d=2, causal=causal, **{**options, **narrow})
-    x = sample(3, d=2)[:1].requires_grad_()
-    names = [name for name, _ in module.named_parameters()]
-
-    def call(x, *parameters):
-        return torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (x,))
-
-    assert torch.autograd.gradcheck(call, (x, *module.parameters()))
