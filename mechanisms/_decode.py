@@ -19,34 +19,33 @@ SPARE = 64  # rows that a cache has room for, at the least, when it is made or o
 
 
 class Stepwise(_parts.Mixer):
-    """Token by token: ``remember`` the keys and values of a sequence, then ``follow`` with one more token."""
+    """Token by token: ``remember`` what ``project`` made of a sequence, ``follow`` with one more token."""
 
     causal: bool
 
-    def remember(self, k: Tensor, v: Tensor) -> Any:
+    def remember(self, *projected: Tensor) -> Any:
         """The state after a sequence, which may be empty."""
         raise NotImplementedError
 
-    def follow(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """What mix gives for the next token, and the state after it."""
+    def follow(self, state: Any, *projected: Tensor) -> tuple[Tensor, Any]:
+        """What mix gives for the next token, [b, 1, d] or by heads, and the state after it."""
         raise NotImplementedError
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first token."""
-        return self.prefill(self.query.weight.new_empty(batch, 0, self.query.in_features))
+        return self.prefill(self.value.weight.new_empty(batch, 0, self.value.in_features))
 
     def prefill(self, x: Tensor) -> Any:
         """The state after x [b, n, d]; ValueError where the module was not built causal."""
         self._check_causal()
         with torch.no_grad():
-            _, k, v = self.project(x)
-            return self.remember(k, v)
+            return self.remember(*self.project(x))
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The output [b, d] for one more token x [b, d], and the state after it."""
         self._check_causal()
         with torch.no_grad():
-            y, state = self.follow(*self.project(x.unsqueeze(1)), state)
+            y, state = self.follow(state, *self.project(x.unsqueeze(1)))
             return self.combine(y).squeeze(1), state
 
     def _check_causal(self) -> None:

@@ -56,21 +56,19 @@ class Synthesizer(_decode.Stepwise):
     def combine(self, y: Tensor) -> Tensor:
         return products.linear(_parts.merge_heads(y), self.out.weight)
 
-    def remember(self, x: Tensor) -> _decode.Rows:
+    def remember(self, values: Tensor, *tensors: Tensor) -> _decode.Rows:
         """The values, and what of the scores a later token needs, along dimension 2."""
-        values, *tensors = self.project(x)
         return _decode.Rows.hold(values, *tensors[: self.scores.kept], dim=2)
 
-    def follow(self, x: Tensor, state: _decode.Rows) -> tuple[Tensor, _decode.Rows]:
+    def follow(self, state: _decode.Rows, values: Tensor, *tensors: Tensor) -> tuple[Tensor, _decode.Rows]:
         """In work that grows with the position."""
         t = state.stop
         _parts.check_length(t + 1, self.length)
-        values, *tensors = self.project(x)
         state = state.append(values, *tensors[: self.scores.kept])
         cached, *kept = state.held()
         weights = self.scores.row(t, *kept, *tensors[len(kept) :]).softmax(-1)  # [b or 1, h, t + 1]
         y = weights[:, :, None] @ cached.to(weights.dtype)
-        return self.combine(y.to(values.dtype)), state
+        return y.to(values.dtype), state
 
 
 def reference(module: Synthesizer, x: Tensor) -> Tensor:

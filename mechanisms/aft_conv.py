@@ -100,14 +100,14 @@ class AFTConv(_decode.Stepwise):
         grid = square(q.shape[1]) if self.dims == 2 else None
         return aft_conv(q, k, v, self.kernel(), causal=self.causal, grid=grid)
 
-    def remember(self, k: Tensor, v: Tensor) -> tuple[Tensor, _decode.Logits]:
+    def remember(self, _: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, _decode.Logits]:
         """The kernel's taps [s, 1, h, 1], and the keys in its reach."""
         wide = _parts.accumulator(k.dtype)
         taps = self.kernel().to(wide).t()[:, None, :, None].contiguous()
         return taps, _decode.Logits.of(*self._rows(k, v, wide), len(taps))
 
     def follow(
-        self, q: Tensor, k: Tensor, v: Tensor, state: tuple[Tensor, _decode.Logits]
+        self, state: tuple[Tensor, _decode.Logits], q: Tensor, k: Tensor, v: Tensor
     ) -> tuple[Tensor, tuple[Tensor, _decode.Logits]]:
         taps, keys = state
         keys = keys.add(*self._rows(k, v, taps.dtype))

@@ -63,13 +63,13 @@ class AFTFull(_decode.Stepwise):
         """x [b, n, d]; a bias given from outside, [n, n] or factors, takes the place of the module's own."""
         return self.combine(self.mix(*self.project(x), position_bias))
 
-    def remember(self, k: Tensor, v: Tensor) -> State:
+    def remember(self, _: Tensor, k: Tensor, v: Tensor) -> State:
         n, wide = k.shape[1], _parts.accumulator(k.dtype)
         kind = _decode.Exponentials if self._is_tame() else _decode.Logits
         rows = (x.transpose(0, 1).flatten(1).to(wide) for x in (k, v))  # [n, b d]
         return n, kind.of(*rows, self.length if self.window is None else self.window)
 
-    def follow(self, q: Tensor, k: Tensor, v: Tensor, state: State) -> tuple[Tensor, State]:
+    def follow(self, state: State, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, State]:
         seen, keys = state
         _parts.check_length(seen + 1, self.length)
         wide = _parts.accumulator(k.dtype)

@@ -52,12 +52,12 @@ class AFTSimple(_decode.Stepwise):
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return aft_simple(q, k, v, causal=self.causal, gate=self.gate)
 
-    def remember(self, k: Tensor, v: Tensor) -> _decode.WeightedSum:
+    def remember(self, _: Tensor, k: Tensor, v: Tensor) -> _decode.WeightedSum:
         wide = _parts.accumulator(k.dtype)
         return _decode.WeightedSum.over(k.transpose(0, 1).to(wide), v.transpose(0, 1).to(wide))
 
     def follow(
-        self, q: Tensor, k: Tensor, v: Tensor, state: _decode.WeightedSum
+        self, state: _decode.WeightedSum, q: Tensor, k: Tensor, v: Tensor
     ) -> tuple[Tensor, _decode.WeightedSum]:
         wide = state.shift.dtype
         state = state.add(k[:, 0].to(wide), v[:, 0].to(wide))

@@ -101,7 +101,7 @@ class LinearAttention(_decode.Stepwise, _parts.MultiHead):
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return linear_attention(q, k, v, causal=self.causal)
 
-    def remember(self, k: Tensor, v: Tensor) -> _decode.WeightedSum:
+    def remember(self, _: Tensor, k: Tensor, v: Tensor) -> _decode.WeightedSum:
         """The e x (e + 1) sums of phi(k)^T [v, 1], a shift for each row: no feature underflows."""
         wide = _parts.accumulator(k.dtype)
         logs = log_features(k.to(wide))
@@ -111,7 +111,7 @@ class LinearAttention(_decode.Stepwise, _parts.MultiHead):
         return _decode.WeightedSum(shift.unsqueeze(-1), *sums)
 
     def follow(
-        self, q: Tensor, k: Tensor, v: Tensor, state: _decode.WeightedSum
+        self, state: _decode.WeightedSum, q: Tensor, k: Tensor, v: Tensor
     ) -> tuple[Tensor, _decode.WeightedSum]:
         wide = state.shift.dtype
         state = state.add(log_features(k.to(wide)).mT, v.to(wide))

@@ -34,10 +34,10 @@ class MultiHeadAttention(_decode.Stepwise, _parts.MultiHead):
         """One query [b, h, 1, e], which sees all keys."""
         return softmax_attention(q, k, v)
 
-    def remember(self, k: Tensor, v: Tensor) -> _decode.Rows:
+    def remember(self, _: Tensor, k: Tensor, v: Tensor) -> _decode.Rows:
         return _decode.Rows.hold(k, v, dim=2)
 
-    def follow(self, q: Tensor, k: Tensor, v: Tensor, state: _decode.Rows) -> tuple[Tensor, _decode.Rows]:
+    def follow(self, state: _decode.Rows, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, _decode.Rows]:
         state = state.append(k, v)
         return self.attend(q, *state.held()), state
 

@@ -19,7 +19,7 @@ from effbench.mechanisms.synthesizer_factorized_dense import synthesizer_factori
 from effbench.mechanisms.synthesizer_factorized_random import synthesizer_factorized_random
 from effbench.mechanisms.synthesizer_random import synthesizer_random
 
-from .conftest import built, sample
+from .conftest import MECHANISMS, built, sample
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 

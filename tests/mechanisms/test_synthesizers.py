@@ -67,19 +67,3 @@ def test_a_mixture_with_one_weight_is_that_component(at):
 def test_components_that_make_no_mixture_are_refused(components):
     with pytest.raises(ValueError, match=r"expected two or more different ones of dot, dense, random"):
         component_names(components)
-
-
-@pytest.mark.parametrize(("name", "options", "causal"), STEPPING)
-def test_stepping_is_the_causal_form_and_prefill_is_stepping(name, options, causal):
-    module, x = built(name, 12, causal=causal, **options), sample(12)
-    with torch.no_grad():
-        whole, state, outputs = module(x), module.initial_state(2), []
-        for t in range(12):
-            y, state = module.step(x[:, t], state)
-            outputs.append(y)
-        assert_close(torch.stack(outputs, 1), whole, **EXACT)
-        after, filled = module.step(x[:, 7], module.prefill(x[:, :7]))
-        assert_close(after, whole[:, 7], **EXACT)
-        assert filled.position == 8
-        with pytest.raises(ValueError, match="at most 12 tokens and was given 13"):
-            module.step(x[:, 0], state)

@@ -1,0 +1,53 @@
+"""Multi-head softmax attention by tiles of scores: exact, with memory linear in n.
+
+    y = softmax(q k^T / sqrt(e)) v per head,    then the heads are joined and projected
+
+The same function as MHA and torch's fused kernel, on the matrix products that the AFTs and Synthesizers have:
+against it they are compared on equal terms where ``gemm`` is not torch's.
+
+Paper: Vaswani et al. 2017, arXiv:1706.03762, equation 1; by tiles: Rabe and Staats 2021, arXiv:2112.05682.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from effbench.mechanisms import _parts, _rows, _scores
+from effbench.mechanisms.mha import MultiHeadAttention, reference
+from effbench.plugin import Complexity, Flops, Mechanism, Shape
+
+
+@_parts.eager
+def tiled_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    """q k v [b, h, n, e], scale 1/sqrt(e)."""
+    left = q.to(_parts.accumulator(q.dtype)) * q.shape[-1] ** -0.5
+    scores = _scores.Term(_scores.Product, (left.flatten(0, 1), k.flatten(0, 1)))
+    return _rows.softmax_rows([scores], v.flatten(0, 1), causal=causal).view_as(v)
+
+
+class TiledAttention(MultiHeadAttention):
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return tiled_attention(q, k, v, causal=self.causal)
+
+
+def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
+    """Backward computes the scores again: five products of n^2 d where forward has two."""
+    b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
+    pairs = _rows.row_pairs(n, causal=causal)
+    return Flops(
+        matmul=4 * 2 * b * n * d * d * (3 if train else 1) + b * pairs * d * (14 if train else 4),
+        elementwise=b * h * pairs * (11 if train else 4),
+        transcendental=b * h * pairs * (2 if train else 1),
+    )
+
+
+MECHANISM = Mechanism(
+    name="mha-tiled",
+    build=TiledAttention,
+    title="MHA, by tiles",
+    paper="Vaswani et al. 2017, arXiv:1706.03762",
+    reference=reference,
+    complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
+    flops=flops,
+    same_as="mha",
+)
