@@ -10,7 +10,7 @@ from torch import nn
 
 from effbench.cell import Cell
 from effbench.plugin import Mechanism
-from effbench.subject import build_module, make_input
+from effbench.subject import build_module, decoder, make_input
 
 #: The largest error allowed, relative to the largest value of the reference.
 TOLERANCE = {"float64": 1e-8, "float32": 1e-4, "float16": 1e-2, "bfloat16": 6e-2}
@@ -19,6 +19,7 @@ TOLERANCE = {"float64": 1e-8, "float32": 1e-4, "float16": 1e-2, "bfloat16": 6e-2
 #: The square stands in where a mechanism takes only lengths that are one.
 _SHAPES = ((2, 16, 4), (1, 1031, 4))
 _SQUARE = (1, 1024, 4)
+_STEPS = 8  # tokens decoded one by one
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Verdict:
 
 
 def check(mechanism: Mechanism, cell: Cell, *, seed: int) -> Verdict:
-    """Compare output, and in train mode the input's gradient, with the reference in float64.
+    """Compare output, in train mode the input's gradient, in decode mode the steps with the reference.
 
     Runs on the cell's own device and dtype at small shapes, with parameters moved off their initial
     values, so that one that starts at zero cannot hide a fault.
@@ -60,8 +61,8 @@ def _compare(mechanism: Mechanism, cell: Cell, seed: int, flags: list[str]) -> s
     unsettle(module, seed)
     x = make_input(cell, seed, 0).requires_grad_(cell.mode == "train")
     with torch.set_grad_enabled(cell.mode == "train"):
-        y = module(x)
-    wrong = malformed(y, x)
+        y, wrong = _decoded(module, x, cell) if cell.mode == "decode" else (module(x), "")
+    wrong = wrong or malformed(y, x[:, -_STEPS:] if cell.mode == "decode" else x)
     if wrong:
         return wrong
     if mechanism.reference is None:
@@ -71,10 +72,30 @@ def _compare(mechanism: Mechanism, cell: Cell, seed: int, flags: list[str]) -> s
     x64 = x.detach().double().requires_grad_(x.requires_grad)
     with torch.set_grad_enabled(x.requires_grad):
         expected = mechanism.reference(exact, x64)
+    if cell.mode == "decode":
+        return differ(y, expected[:, -_STEPS:], cell.dtype, "decode step")
     wrong = differ(y, expected, cell.dtype, "output")
     if wrong or cell.mode != "train":
         return wrong
     return _compare_gradients(x, y, x64, expected, cell, flags)
+
+
+def _decoded(module: nn.Module, x: torch.Tensor, cell: Cell) -> tuple[torch.Tensor, str]:
+    """The last outputs, step by step after a prefill of the rest; and why the steps cannot be timed, or "".
+
+    Timing steps from one state again and again, so a step must leave it as it was.
+    """
+    prefill, step = decoder(module, cell)
+    state, outputs = prefill(x[:, :-_STEPS]), []
+    for token in x[:, -_STEPS:].unbind(1):
+        y, after = step(token, state)
+        if wrong := malformed(y, token):
+            return x, f"a step {wrong}"
+        if differ(step(token, state)[0], y, cell.dtype, "step"):
+            return x, "a step changes the state that it is given: the same step again has another output"
+        outputs.append(y)
+        state = after
+    return torch.stack(outputs, 1), ""
 
 
 def _compare_gradients(

@@ -40,6 +40,8 @@ def unsupported(mechanism: Mechanism, cell: Cell) -> str | None:
     """Why the mechanism does not take a cell; None where it does."""
     if cell.causal not in mechanism.causal:
         return f"{mechanism.name} has no {'causal' if cell.causal else 'non-causal'} form"
+    if cell.mode == "decode" and (reason := _undecodable(cell)):
+        return reason
     if cell.dtype not in mechanism.dtypes:
         return f"{mechanism.name} takes {', '.join(mechanism.dtypes)}, not {cell.dtype}"
     if cell.dim % cell.heads:
@@ -47,9 +49,22 @@ def unsupported(mechanism: Mechanism, cell: Cell) -> str | None:
     return mechanism.supports(cell) if mechanism.supports else None
 
 
+def _undecodable(cell: Cell) -> str | None:
+    if not cell.causal:
+        return "decoding goes token by token, which only a causal form can: ask for it with --causal"
+    if cell.level != "layer":
+        return f"a decode step is measured at level layer, not {cell.level}"
+    return "a decode step is not compiled" if cell.compile else None
+
+
 def formula(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
-    """FLOPs by kind of one pass in closed form; None where the mechanism has none for this cell."""
-    if mechanism.flops is None or cell.level != "layer" or unsupported(mechanism, cell):
+    """FLOPs by kind of one pass in closed form; None where the mechanism has none for this cell.
+
+    Closed forms are of whole sequences: there is none of a decode step.
+    """
+    if mechanism.flops is None or cell.level != "layer" or cell.mode == "decode":
+        return None
+    if unsupported(mechanism, cell):
         return None
     shape = Shape(batch=cell.batch, seq=cell.seq, dim=cell.dim, heads=cell.heads)
     flops = mechanism.flops(shape, causal=cell.causal, mode=cell.mode, **cell.options)

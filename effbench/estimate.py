@@ -77,13 +77,14 @@ class Estimate:
 
     def _growth(self, small: Cell, large: Cell) -> float:
         """How much longer the larger cell takes: by closed-form work, else as length and width squared."""
-        if self._formulas.get(small.id) and self._formulas.get(large.id):
+        if large.mode == "decode" or (self._formulas.get(small.id) and self._formulas.get(large.id)):
             return max(1.0, self._work(large) / self._work(small))
         return (large.seq / small.seq) ** 2 * (large.dim / small.dim) ** 2 * (large.batch / small.batch)
 
     def _work(self, cell: Cell) -> float:
         formula = self._formulas.get(cell.id)
         if not formula:
-            return float(cell.batch * cell.seq * cell.dim) * (cell.seq + cell.dim)
+            tokens = 1 if cell.mode == "decode" else cell.seq
+            return float(cell.batch * tokens * cell.dim) * (cell.seq + cell.dim)
         plain = formula["matmul"] + formula["elementwise"] + formula["fft"]
         return max(1.0, plain + _TRANSCENDENTAL * formula["transcendental"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from effbench.cell import Cell
 from effbench.plugin import Mechanism, Shape
@@ -29,11 +30,13 @@ class Subject:
     module: nn.Module
     inputs: list[torch.Tensor]
     call: Callable[[int], Any]
+    state: Any = None  # what decoding keeps of the context
 
     @property
     def live(self) -> list[torch.Tensor]:
-        """The tensors in place before a pass: parameters, buffers and inputs."""
-        return [*self.module.parameters(), *self.module.buffers(), *self.inputs]
+        """The tensors in place before a pass: parameters, buffers, inputs and the state of decoding."""
+        kept = [leaf for leaf in pytree.tree_leaves(self.state) if isinstance(leaf, torch.Tensor)]
+        return [*self.module.parameters(), *self.module.buffers(), *self.inputs, *kept]
 
     @property
     def params(self) -> int:
@@ -44,7 +47,8 @@ class Subject:
 def build_module(mechanism: Mechanism, cell: Cell, *, seed: int) -> nn.Module:
     """The mechanism's module for a cell, in the cell's dtype and on its device."""
     torch.manual_seed(seed)
-    shape = Shape(batch=cell.batch, seq=cell.seq, dim=cell.dim, heads=cell.heads)
+    seq = cell.seq + (cell.mode == "decode")  # the context and one more token
+    shape = Shape(batch=cell.batch, seq=seq, dim=cell.dim, heads=cell.heads)
     with _default_dtype(getattr(torch, cell.dtype)):
         module = mechanism.build(shape, causal=cell.causal, **cell.options)
     if not _is_at(module, cell):
@@ -67,6 +71,8 @@ def build_subject(
     module = build_module(mechanism, cell, seed=seed)
     size = cell.batch * cell.seq * cell.dim * getattr(torch, cell.dtype).itemsize
     count = max(min(ring, _RING_BYTES // size), min(ring, 2))
+    if cell.mode == "decode":
+        return _decode_subject(module, cell, seed, count, empty)
     inputs = [_input(cell, seed, repeat, empty) for repeat in range(count)]
     return Subject(module, inputs, _pass(module, inputs, cell))
 
@@ -98,8 +104,6 @@ def _input(cell: Cell, seed: int, repeat: int, empty: bool) -> torch.Tensor:
 
 
 def _pass(module: nn.Module, inputs: list[torch.Tensor], cell: Cell) -> Callable[[int], Any]:
-    if cell.mode == "decode":
-        return _decode_pass(module, inputs, cell)
     function, operands = _at_level(module, inputs, cell)
     if cell.compile:
         function = torch.compile(function)
@@ -151,20 +155,30 @@ def _train_pass(
     return train
 
 
-def _decode_pass(module: nn.Module, inputs: list[torch.Tensor], cell: Cell) -> Callable[[int], Any]:
-    """One more token at context length seq; the context is built beforehand."""
-    step, prefill = getattr(module, "step", None), getattr(module, "prefill", None)
+def decoder(module: nn.Module, cell: Cell) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The module's prefill and step."""
+    prefill, step = getattr(module, "prefill", None), getattr(module, "step", None)
     if step is None or prefill is None:
         raise Unsupported(f"{cell.mechanism} offers no prefill and step, so decoding cannot be measured")
+    return prefill, step
+
+
+def _decode_subject(module: nn.Module, cell: Cell, seed: int, count: int, empty: bool) -> Subject:
+    """One more token at context length seq, again and again from the state that the context left."""
+    prefill, step = decoder(module, cell)
+    longer = replace(cell, seq=cell.seq + 1)
+    tokens = []
     with torch.no_grad():
-        state = prefill(inputs[0])
-    tokens = [x[:, -1].clone() for x in inputs]
+        for repeat in reversed(range(count)):
+            x = _input(longer, seed, repeat, empty)
+            tokens.append(x[:, -1].clone())
+        state = prefill(x[:, :-1])  # the context is that of the first input, which was made last
 
     def decode(i: int) -> Any:
         with torch.no_grad():
             return step(tokens[i % len(tokens)], state)[0]
 
-    return decode
+    return Subject(module, tokens, decode, state)
 
 
 @contextmanager

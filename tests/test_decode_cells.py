@@ -1,0 +1,96 @@
+"""Cells of mode decode: checked step by step, refused where there is no step, counted with their state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from effbench.cell import Cell
+from effbench.check import check
+from effbench.declaration import formula, unsupported
+from effbench.plugin import Flops, Mechanism
+from effbench.subject import Unsupported, build_subject
+
+CELL = Cell(mechanism="sum", mode="decode", causal=True, seq=32, dim=8, heads=2, threads=1)
+
+
+class RunningSum(nn.Module):
+    """y_t is the sum of all tokens up to t."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.cumsum(1)
+
+    def prefill(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(1)
+
+    def step(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return state + x, state + x
+
+
+class Forgetful(RunningSum):
+    """Its first step after any prefill is right, and then it forgets what it was told."""
+
+    def step(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return state + x, state
+
+
+class Spoiling(RunningSum):
+    def step(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return state.add_(x).clone(), state
+
+
+class Shapeless(RunningSum):
+    def step(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (state + x)[:, :1], state + x
+
+
+def mechanism(module: type[nn.Module], **more: Any) -> Mechanism:
+    return Mechanism(
+        name="sum", build=lambda shape, *, causal: module(), reference=lambda m, x: x.cumsum(1), **more
+    )
+
+
+def test_right_steps_pass_the_check() -> None:
+    assert check(mechanism(RunningSum), CELL, seed=0).wrong == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (Forgetful, "decode step differs from its reference"),
+        (Spoiling, "a step changes the state that it is given"),
+        (Shapeless, "a step returned shape [2, 1] for an input of shape [2, 8]"),
+    ],
+)
+def test_wrong_steps_are_incorrect(module: type[nn.Module], reason: str) -> None:
+    assert reason in check(mechanism(module), CELL, seed=0).wrong
+
+
+def test_a_module_without_steps_is_unsupported() -> None:
+    with pytest.raises(Unsupported, match="offers no prefill and step"):
+        check(mechanism(nn.Identity), CELL, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"causal": False}, "--causal"), ({"level": "op"}, "level layer"), ({"compile": True}, "not compiled")],
+)
+def test_what_cannot_be_decoded_says_why(change: dict[str, Any], reason: str) -> None:
+    assert unsupported(mechanism(RunningSum), CELL) is None
+    assert reason in str(unsupported(mechanism(RunningSum), replace(CELL, **change)))
+
+
+def test_the_state_is_in_place_and_the_context_is_not() -> None:
+    subject = build_subject(mechanism(RunningSum), CELL, seed=0)
+    assert sorted(t.numel() for t in subject.live) == [8] * 5  # four tokens and the state
+    assert subject.call(0).shape == (1, 8)
+
+
+def test_a_closed_form_of_whole_sequences_is_not_that_of_a_step() -> None:
+    declared = mechanism(RunningSum, flops=lambda shape, *, causal, mode: Flops(elementwise=1.0))
+    assert formula(declared, CELL) is None
+    assert formula(declared, replace(CELL, mode="forward")) is not None
