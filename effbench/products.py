@@ -80,10 +80,21 @@ def addmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.addmm(total, a, b, out=total)  # not addmm_, which torch's FLOP counter does not know
 
 
-def bmm(a: Tensor, b: Tensor, *, out: Tensor) -> Tensor:
-    """``a @ b`` of two batches of small matrices, without gradients: torch shares them between threads."""
+def bmm(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """``a @ b`` of two batches of matrices by torch, which shares them between threads; without gradients."""
     _ran.add("torch")
-    return torch.bmm(a, b, out=out)
+    return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
+
+
+def baddbmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``total += a @ b`` of batches by torch, without gradients."""
+    _ran.add("torch")
+    return torch.baddbmm(total, a, b, out=total)
+
+
+def choice(like: Tensor) -> str:
+    """Who multiplies large matrices of this dtype, device and process: "torch" or "onednn"."""
+    return "onednn" if _takes(like, like, SMALLEST) else "torch"
 
 
 class _Linear(torch.autograd.Function):

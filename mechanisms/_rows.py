@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _parts
-from effbench.mechanisms._scores import Term, wide
+from effbench.mechanisms import _parts, _tiled
+from effbench.mechanisms._scores import Product, Term, wide
 
 
 def synthesize(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:
@@ -22,10 +22,16 @@ def synthesize(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:
     Scores that do not depend on the input have h groups, and their softmax is made once for the batch.
     """
     b, h, n, e = v.shape
+    by_rows = softmax_rows if len(terms) > 1 or terms[0].kind is not Product else _softmax_of_product
     if max(len(x) for term in terms for x in term.tensors) > h:
-        return softmax_rows(terms, v.flatten(0, 1), causal=causal).view_as(v)
-    y = softmax_rows(terms, v.permute(1, 2, 0, 3).reshape(h, n, b * e), causal=causal)
+        return by_rows(terms, v.flatten(0, 1), causal=causal).view_as(v)
+    y = by_rows(terms, v.permute(1, 2, 0, 3).reshape(h, n, b * e), causal=causal)
     return y.view(h, n, b, e).permute(2, 0, 1, 3)
+
+
+def _softmax_of_product(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:
+    """Of a single term, whose tiles can be cut along the keys too: memory does not grow with their number."""
+    return _tiled.tiled_softmax(*terms[0].tensors, v, causal=causal)
 
 
 def softmax_rows(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:
@@ -69,18 +75,18 @@ class _SoftmaxRows(torch.autograd.Function):
         space = _space(v, len(ctx.kinds))
         for g in range(len(v)):
             values, sources = wide(v[g]), _sources(ctx.kinds, tensors, g)
-            total = torch.zeros_like(values)
+            total = torch.zeros_like(values.t(), memory_format=torch.contiguous_format)  # [c, n]
             for a, b in _parts.tiles(n, row_tile(n)):
                 stop = b if causal else n
                 weights = _weights(sources, a, b, stop, causal, space)
                 top = wide(grad[g, a:b])
-                products.addmm_(total[:stop], weights.t(), top)
+                products.addmm_(total[:, :stop], top.t(), weights)
                 slope = products.mm(top, values[:stop].t())
-                slope = torch._softmax_backward_data(slope, weights, 1, dtype)
+                torch._softmax_backward_data(slope, weights, 1, dtype, grad_input=slope)
                 targets = iter([x[g % len(x)] for x in grads])
                 for source, (_, count) in zip(sources, ctx.kinds, strict=True):
                     source.back(a, b, stop, slope, *(next(targets) for _ in range(count)))
-            to_v[g] = total
+            to_v[g] = total.t()
         return None, None, to_v, *(x.to(like.dtype) for x, like in zip(grads, tensors, strict=True))
 
 
@@ -92,10 +98,14 @@ def _sources(kinds, tensors, g: int) -> list:
 def _empty_gradients(kinds, tensors, groups: int) -> list[Tensor]:
     """Zeros, in the accumulator's dtype where several groups or tiles add to one number."""
     summed = [each for kind, count in kinds for each in kind.summed[:count]]
-    return [
-        torch.zeros_like(x, dtype=_parts.accumulator(x.dtype) if adds or len(x) < groups else x.dtype)
-        for x, adds in zip(tensors, summed, strict=True)
-    ]
+    turned = [each for kind, count in kinds for each in kind.turned[:count]]
+    grads = []
+    for x, adds, turns in zip(tensors, summed, turned, strict=True):
+        dtype = _parts.accumulator(x.dtype) if adds or len(x) < groups else x.dtype
+        shape = x.mT.shape if turns else x.shape
+        zeros = x.new_zeros(shape, dtype=dtype)
+        grads.append(zeros.mT if turns else zeros)
+    return grads
 
 
 def _space(v: Tensor, terms: int) -> Tensor:

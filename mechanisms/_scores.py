@@ -27,6 +27,7 @@ class Product:
     """left @ right.T, from left [n, r] and right [n, r]."""
 
     summed = (True, True)  # gradients that several tiles add to, so that they need the accumulator's dtype
+    turned = (False, True)  # gradients kept transposed: a product with a transposed left operand is slow
 
     def __init__(self, left: Tensor, right: Tensor):
         self.left, self.right = wide(left), wide(right)
@@ -36,13 +37,14 @@ class Product:
 
     def back(self, a: int, b: int, stop: int, slope: Tensor, to_left: Tensor, to_right: Tensor) -> None:
         products.addmm_(to_left[a:b], slope, self.right[:stop])
-        products.addmm_(to_right[:stop], slope.t(), self.left[a:b])
+        products.addmm_(to_right[:stop].t(), self.left[a:b].t(), slope)
 
 
 class Whole:
     """The scores themselves, [n, n], times a factor [1] where there is one."""
 
     summed = (False, True)
+    turned = (False, False)
 
     def __init__(self, scores: Tensor, factor: Tensor | None = None):
         self.scores, self.factor = scores, factor
@@ -67,6 +69,7 @@ class Outer:
     """
 
     summed = (True, True, True)
+    turned = (False, False, False)
 
     def __init__(self, left: Tensor, first: Tensor, second: Tensor):
         self.left, self.first, self.second = wide(left), wide(first), wide(second)

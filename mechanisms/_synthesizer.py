@@ -6,6 +6,8 @@ Paper: Tay et al. 2021, arXiv:2005.00743. Value and output projections as in MHA
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,8 @@ from effbench import products
 from effbench.mechanisms import _decode, _parts, _rows
 from effbench.mechanisms._scores import Term
 from effbench.plugin import Flops, Shape
+
+Pairs = Callable[..., int]  # how many scores the tiles of one group hold, by length and causal
 
 
 class Scores(nn.Module):
@@ -84,23 +88,34 @@ def reference(module: Synthesizer, x: Tensor) -> Tensor:
     return torch.cat(heads, dim=-1) @ module.out.weight.T
 
 
-def flops(shape: Shape, *, causal: bool, mode: str, groups: int, scores: float, terms: int = 1) -> Flops:
+def flops(
+    shape: Shape,
+    *,
+    causal: bool,
+    mode: str,
+    groups: int,
+    scores: float,
+    terms: int = 1,
+    pairs: Pairs = _rows.row_pairs,
+) -> Flops:
     """From the products that the scores take, ``scores``, and the maps that there are, ``groups``.
 
     Backward computes the scores and the softmax again.
     """
     b, n, d, train = shape.batch, shape.seq, shape.dim, mode == "train"
-    pairs = _rows.row_pairs(n, causal=causal)
+    held = pairs(n, causal=causal)
     return Flops(
-        matmul=2 * 2 * b * n * d * d * (3 if train else 1) + b * pairs * d * (6 if train else 2) + scores,
-        elementwise=groups * pairs * ((11 if train else 4) + (2 if train else 1) * 2 * (terms - 1)),
-        transcendental=groups * pairs * (2 if train else 1),
+        matmul=2 * 2 * b * n * d * d * (3 if train else 1) + b * held * d * (6 if train else 2) + scores,
+        elementwise=groups * held * ((11 if train else 4) + (2 if train else 1) * 2 * (terms - 1)),
+        transcendental=groups * held * (2 if train else 1),
     )
 
 
-def product_flops(shape: Shape, *, causal: bool, mode: str, groups: int, width: int) -> float:
+def product_flops(
+    shape: Shape, *, causal: bool, mode: str, groups: int, width: int, pairs: Pairs = _rows.row_pairs
+) -> float:
     """Scores as a product of [n, width] and [width, n]: twice for the softmax, once for each gradient."""
-    return groups * _rows.row_pairs(shape.seq, causal=causal) * width * (8 if mode == "train" else 2)
+    return groups * pairs(shape.seq, causal=causal) * width * (8 if mode == "train" else 2)
 
 
 def projection_flops(shape: Shape, *, mode: str) -> float:

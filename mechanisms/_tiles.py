@@ -20,7 +20,7 @@ def tile_sizes(n: int, columns: int, window: int | None) -> tuple[int, int]:
         tile = min(n, max(128, min(1024, window)))
         return tile, 4 * tile
     tile = min(n, 2048 if n > 32768 else 1024 if n * columns >= 1 << 23 else 512)
-    return tile, max(tile // 4, min(1024, n * columns // tile))
+    return tile, max(tile // 4, min(1024 if n <= 32768 else 3072, n * columns // tile))
 
 
 class Work:

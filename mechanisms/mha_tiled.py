@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from effbench.mechanisms import _parts, _rows, _scores
+from effbench.mechanisms import _parts, _tiled
 from effbench.mechanisms.mha import MultiHeadAttention, reference
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
@@ -21,8 +21,9 @@ from effbench.plugin import Complexity, Flops, Mechanism, Shape
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """q k v [b, h, n, e], scale 1/sqrt(e)."""
     left = q.to(_parts.accumulator(q.dtype)) * q.shape[-1] ** -0.5
-    scores = _scores.Term(_scores.Product, (left.flatten(0, 1), k.flatten(0, 1)))
-    return _rows.softmax_rows([scores], v.flatten(0, 1), causal=causal).view_as(v)
+    return _tiled.tiled_softmax(left.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), causal=causal).view_as(
+        v
+    )
 
 
 class TiledAttention(MultiHeadAttention):
@@ -33,7 +34,7 @@ class TiledAttention(MultiHeadAttention):
 def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
     """Backward computes the scores again: five products of n^2 d where forward has two."""
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
-    pairs = _rows.row_pairs(n, causal=causal)
+    pairs = _tiled.pairs(n, causal=causal)
     return Flops(
         matmul=4 * 2 * b * n * d * d * (3 if train else 1) + b * pairs * d * (14 if train else 4),
         elementwise=b * h * pairs * (11 if train else 4),

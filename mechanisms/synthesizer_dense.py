@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from effbench import products
-from effbench.mechanisms import _parts, _rows, _synthesizer
+from effbench.mechanisms import _parts, _rows, _synthesizer, _tiled
 from effbench.mechanisms._scores import Product, Term
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
@@ -56,15 +56,17 @@ class SynthesizerDense(_synthesizer.Synthesizer):
         return synthesizer_dense(hidden, v, self.scores.score[:, : v.shape[2]], causal=self.causal)
 
 
-def score_flops(shape: Shape, *, causal: bool, mode: str, groups: int) -> float:
+def score_flops(shape: Shape, *, causal: bool, mode: str, groups: int, **more: _synthesizer.Pairs) -> float:
     width = shape.dim // shape.heads
-    products_of_rows = _synthesizer.product_flops(shape, causal=causal, mode=mode, groups=groups, width=width)
+    products_of_rows = _synthesizer.product_flops(
+        shape, causal=causal, mode=mode, groups=groups, width=width, **more
+    )
     return _synthesizer.projection_flops(shape, mode=mode) + products_of_rows
 
 
 def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
     """Backward computes the softmax again: five products of n^2 d where forward has two."""
-    asked = {"causal": causal, "mode": mode, "groups": shape.batch * shape.heads}
+    asked = {"causal": causal, "mode": mode, "groups": shape.batch * shape.heads, "pairs": _tiled.pairs}
     return _synthesizer.flops(shape, scores=score_flops(shape, **asked), **asked)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from effbench.mechanisms import _parts, _rows, _synthesizer
+from effbench.mechanisms import _parts, _rows, _synthesizer, _tiled
 from effbench.mechanisms._scores import Product, Term
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
@@ -51,12 +51,14 @@ class SynthesizerFactorizedRandom(_synthesizer.Synthesizer):
         return synthesizer_factorized_random(v, left, right, causal=self.causal)
 
 
-def score_flops(shape: Shape, *, causal: bool, mode: str, groups: int, rank: int = 8) -> float:
-    return _synthesizer.product_flops(shape, causal=causal, mode=mode, groups=groups, width=rank)
+def score_flops(
+    shape: Shape, *, causal: bool, mode: str, groups: int, rank: int = 8, **more: _synthesizer.Pairs
+) -> float:
+    return _synthesizer.product_flops(shape, causal=causal, mode=mode, groups=groups, width=rank, **more)
 
 
 def flops(shape: Shape, *, causal: bool = False, mode: str = "forward", rank: int = 8) -> Flops:
-    asked = {"causal": causal, "mode": mode, "groups": shape.heads}
+    asked = {"causal": causal, "mode": mode, "groups": shape.heads, "pairs": _tiled.pairs}
     return _synthesizer.flops(shape, scores=score_flops(shape, rank=rank, **asked), **asked)
 
 
