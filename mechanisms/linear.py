@@ -14,87 +14,25 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _decode, _parts
+from effbench.mechanisms import _decode, _linear, _parts
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
-
-CHUNK = 64  # tokens whose pairs are computed one by one
 
 
 @_parts.eager
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """q k v [b, h, n, e]."""
-    b, h, n, e = q.shape
-    start = q.new_zeros(b, h, e, v.shape[-1] + 1, dtype=_parts.accumulator(q.dtype))
-    tile = scan_tile(n, b * h * e)
-    if causal:
-        y, bad, _ = _parts.scan(_causal_step, start, (q, k, v), tile=tile)
-    else:
-        _, _, sums = _parts.scan(_gather, start, (k, v), tile=tile)
-        y, bad, _ = _parts.scan(_read, sums, (q,), tile=tile)
+    y, bad = (_linear.Causal if causal else _linear.BothWays).apply(q, k, v)
+    wide = _parts.accumulator(q.dtype)
 
     def exact(batch: Tensor, head: Tensor, t: Tensor) -> Tensor:
-        wide = start.dtype
         logits = log_features(q[batch, head, t].to(wide))[:, None] + log_features(k[batch, head].to(wide))
         return _parts.average(logits.logsumexp(-1), v[batch, head], t if causal else None)
 
-    return _parts.rescue(y, bad.squeeze(-1), exact, n * e)
-
-
-def features(x: Tensor, shift: Tensor | float = 0.0) -> Tensor:
-    """elu(x) + 1, divided by exp(shift) where shift < 0 (then no x is positive)."""
-    return (x.clamp(max=0) - shift).exp() + x.relu()
-
-
-def query_features(q: Tensor, wide: torch.dtype) -> Tensor:
-    """Only the ratios within a row matter, so the largest feature of a row is kept from underflow."""
-    q = q.to(wide)
-    return features(q, q.detach().amax(-1, keepdim=True).clamp(max=0))
+    return _parts.rescue(y, bad.squeeze(-1), exact, q.shape[2] * q.shape[3])
 
 
 def log_features(x: Tensor) -> Tensor:
     return torch.where(x > 0, x.clamp(min=0).log1p(), x.clamp(max=0))
-
-
-def with_ones(v: Tensor, wide: torch.dtype) -> Tensor:
-    """The values and a column of ones, which sums to the denominator."""
-    return torch.nn.functional.pad(v.to(wide), (0, 1), value=1.0)
-
-
-def scan_tile(n: int, columns: int) -> int:
-    """Tokens of a tile whose few temporaries stay in cache: a multiple of CHUNK."""
-    rows = max(CHUNK, (1 << 16) // columns // CHUNK * CHUNK, -(-n // 128) // CHUNK * CHUNK)
-    return min(rows, -(-n // CHUNK) * CHUNK)
-
-
-def _divide(sums: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    numerator, denominator = sums[..., :-1], sums[..., -1:]
-    bad = denominator.detach() < _parts.smallest(sums.dtype)
-    return (numerator / denominator.masked_fill(bad, 1.0)).to(dtype), bad
-
-
-def _gather(_: int, state: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    pairs = products.matmul(features(k.to(state.dtype)).mT, with_ones(v, state.dtype))
-    return k[..., :0], k[..., :0] > 0, state + pairs
-
-
-def _read(_: int, state: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return *_divide(products.matmul(query_features(q, state.dtype), state), q.dtype), state
-
-
-def _causal_step(_: int, state: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    rows, wide = q.shape[2], state.dtype
-    left, right, values = query_features(q, wide), features(k.to(wide)), with_ones(v, wide)
-    if rows % CHUNK:
-        left, right, values = (
-            torch.nn.functional.pad(x, (0, 0, 0, -rows % CHUNK)) for x in (left, right, values)
-        )
-    left, right, values = (
-        x.unflatten(2, (-1, CHUNK)) for x in (left, right, values)
-    )  # [b, h, chunks, CHUNK, .]
-    states = torch.cat([state.unsqueeze(2), products.matmul(right.mT, values)], 2).cumsum(2)
-    within = products.matmul(left, right.mT).tril()
-    sums = products.matmul(within, values) + products.matmul(left, states[:, :, :-1])
-    return *_divide(sums.flatten(2, 3)[:, :, :rows], q.dtype), states[:, :, -1]
 
 
 class LinearAttention(_decode.Stepwise, _parts.MultiHead):
@@ -142,14 +80,16 @@ def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops
     b, n, d, train = shape.batch, shape.seq, shape.dim, mode == "train"
     e = d // shape.heads
     project = 4 * 2 * b * n * d * d
+    state, wide = n * d * (e + 1), shape.heads * (e + 1)  # multiply-adds with a state; columns of [v, 1]
     if causal:
-        n = -(-n // CHUNK) * CHUNK
-        mix = 2 * b * n * d * (2 * (e + 1) + CHUNK) + 2 * b * n * shape.heads * CHUNK * (e + 1)
+        pairs = _linear.pairs(n)
+        mix = 2 * state + pairs * (d + wide)
+        back = 4 * state + n * d * e + pairs * (4 * d + wide)
     else:
-        mix = 2 * b * n * d * 2 * (e + 1)
+        mix, back = 2 * state, 3 * state + n * d * e
     return Flops(
-        matmul=project * (3 if train else 1) + mix * (4 if train else 1),
-        elementwise=b * n * d * 7 * (4 if train else 1),
+        matmul=project * (3 if train else 1) + 2 * b * (mix + (back if train else 0)),
+        elementwise=b * n * d * 7 * (3 if train else 1),
         transcendental=2 * b * n * d * (2 if train else 1),
     )
 

@@ -1,0 +1,255 @@
+"""Linear attention's kernel: both forms by tiles whose buffers are used again, and the gradient by hand.
+
+With f = phi(q), g = phi(k), u = [v, 1] and the state S = sum of g^T u, a row is
+[numerator, denominator] = f S. With p = [dy, -(dy . y)] / denominator the gradients are
+
+    dS = f^T p    df = p S^T    dg = u dS^T    dv = g dS without its last column    phi' = min(phi, 1)
+
+In causal form S moves from chunk to chunk, and the pairs within a chunk are a masked product.
+A tile is seen as [chunks, b, h, rows, .]; in the form that is not causal it is a single chunk.
+
+Shifts keep features from underflow: phi(x) exp(-shift), where the shift is that of a row of q or of all the
+keys of a head, and not positive. A causal decision about a row looks only at tokens that the row sees.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from effbench import products
+from effbench.mechanisms import _parts
+
+CHUNK = 64  # tokens whose pairs are computed one by one
+TILE = 1 << 18  # elements of a tile of q: what is made of it stays in cache
+FAINT = 1e-9  # keys whose features all sum to less than this are shifted
+LOW, LOWEST = -16.0, -40.0  # causal keys are shifted if the first one lies below LOW, and not below LOWEST
+
+
+def tile_bounds(n: int, columns: int, *, causal: bool) -> list[tuple[int, int]]:
+    """(start, stop) of each tile; causal ones hold whole chunks, and what remains is a tile of one chunk."""
+    size = max(CHUNK, TILE // columns // CHUNK * CHUNK, -(-n // 256) // CHUNK * CHUNK)
+    whole = n - n % CHUNK if causal else n
+    return [*_parts.tiles(whole, size), *([(whole, n)] if whole < n else [])]
+
+
+def pairs(n: int) -> int:
+    """How many pairs of tokens the chunks of the causal form hold."""
+    return n // CHUNK * CHUNK**2 + (n % CHUNK) ** 2
+
+
+class Work:
+    """The pieces of a tile that forward and backward share; each is overwritten by the next tile's."""
+
+    def __init__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool):
+        self.q, self.k, self.v, self.causal = q, k, v, causal
+        self.dtype = _parts.accumulator(q.dtype)
+        self.bounds = tile_bounds(q.shape[2], q.shape[:2].numel() * q.shape[3], causal=causal)
+        self.rooms: dict[str, Tensor] = {}
+
+    def room(self, name: str, *shape: int) -> Tensor:
+        size = torch.Size(shape).numel()
+        if name not in self.rooms or self.rooms[name].numel() < size:
+            self.rooms[name] = self.q.new_empty(size, dtype=self.dtype)
+        return self.rooms[name][:size].view(shape)
+
+    def chunks(self, x: Tensor, i: int) -> Tensor:
+        """A view of tile i of x [b, h, n, .]."""
+        a, b = self.bounds[i]
+        rows = min(CHUNK, b - a) if self.causal else b - a
+        return x[:, :, a:b].unflatten(2, (-1, rows)).movedim(2, 0)
+
+    def product(self, name: str, a: Tensor, b: Tensor) -> Tensor:
+        out = self.room(name, *a.shape[:-1], b.shape[-1])
+        products.bmm(a.flatten(0, 2), b.flatten(0, 2), out=out.flatten(0, 2))
+        return out
+
+    def features(self, name: str, x: Tensor, shift: Tensor | None) -> Tensor:
+        """elu(x) + 1 without its cancellation, divided by exp(shift)."""
+        x = x.to(self.dtype)
+        f = torch.clamp(x, max=0, out=self.room(name, *x.shape))
+        high = torch.clamp(x, min=0, out=self.room("spare", *x.shape))
+        if shift is not None:
+            f -= shift
+            high *= (-shift).clamp(max=80).exp()  # where that is not exp(-shift), no x is positive
+        return f.exp_().add_(high)
+
+    def keys(self, i: int, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+        """g and u of a tile."""
+        v = self.chunks(self.v, i)
+        u = self.room("u", *v.shape[:-1], v.shape[-1] + 1)
+        u[..., :-1] = v
+        u[..., -1] = 1
+        return self.features("g", self.chunks(self.k, i), shift), u
+
+    def start(self) -> Tensor:
+        """The sum over no keys, [b, h, e, .]."""
+        b, h, _, e = self.q.shape
+        return self.q.new_zeros(b, h, e, self.v.shape[-1] + 1, dtype=self.dtype)
+
+    def states(self, start: Tensor, g: Tensor, u: Tensor) -> Tensor:
+        """The sums of g^T u before each chunk and, last, after all: [chunks + 1, b, h, e, .]."""
+        states = self.room("states", len(g) + 1, *start.shape)
+        states[0] = start
+        products.bmm(g.mT.flatten(0, 2), u.flatten(0, 2), out=states[1:].flatten(0, 2))
+        for before, after in zip(states[:-1].unbind(), states[1:].unbind(), strict=True):
+            after += before
+        return states
+
+    def later(self, last: Tensor, f: Tensor, p: Tensor) -> Tensor:
+        """The sums of f^T p from each chunk on and, last, after all: [chunks + 1, b, h, e, .]."""
+        later = self.room("later", len(f) + 1, *last.shape)
+        later[-1] = last
+        products.bmm(f.mT.flatten(0, 2), p.flatten(0, 2), out=later[:-1].flatten(0, 2))
+        for i in reversed(range(len(f))):
+            later[i] += later[i + 1]
+        return later
+
+    def gather(self, shift: Tensor | None) -> Tensor:
+        """The sum of g^T u over all tiles, [b, h, e, .]."""
+        total = self.start()
+        for i in range(len(self.bounds)):
+            g, u = self.keys(i, shift)
+            products.baddbmm_(total.flatten(0, 1), g[0].mT.flatten(0, 1), u[0].flatten(0, 1))
+        return total
+
+    def sums(self, f: Tensor, states: Tensor, g: Tensor | None, u: Tensor | None) -> Tensor:
+        """Numerators and denominators of a tile: from the states before its chunks and the pairs in them."""
+        total = self.product("sums", f, states)
+        if g is not None:
+            add(total, self.product("pairs", f, g.mT).tril_(), u)
+        return total
+
+    def read(
+        self, i: int, states: Tensor, g: Tensor | None = None, u: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The sums of tile i, and the shift of its rows if there was one to make."""
+        q, shift = self.chunks(self.q, i), None
+        total = self.sums(self.features("f", q, None), states, g, u)
+        low = total[..., -1:] < _parts.smallest(self.dtype)
+        if _parts.occurs(low):
+            shift = q.amax(-1, keepdim=True).to(self.dtype).clamp_(max=0).masked_fill_(~low, 0)
+            total = self.sums(self.features("f", q, shift), states, g, u)
+        return total, shift
+
+    def slopes(self, i: int, grad: Tensor, y: Tensor, denominator: Tensor) -> Tensor:
+        """p, the gradient of a tile's numerators and denominators."""
+        grad, y, denominator = (self.chunks(x, i) for x in (grad, y, denominator))
+        p = self.room("p", *y.shape[:-1], y.shape[-1] + 1)
+        top = torch.div(grad, denominator, out=p[..., :-1])
+        along = torch.mul(top, y, out=self.room("spare", *y.shape))
+        torch.sum(along, -1, keepdim=True, out=p[..., -1:]).neg_()
+        return p
+
+    def put(self, out: Tensor, i: int, slope: Tensor, f: Tensor, cap: Tensor | float = 1.0) -> None:
+        """The gradient of q or k from that of its features, which are overwritten."""
+        torch.mul(slope, f.clamp_(max=cap), out=self.chunks(out, i))
+
+
+def add(total: Tensor, a: Tensor, b: Tensor) -> None:
+    products.baddbmm_(total.flatten(0, 2), a.flatten(0, 2), b.flatten(0, 2))
+
+
+def first_shift(k: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Causal: the shift of each head's keys, from the one key that all rows see."""
+    top = k[:, :, :1].amax(-1, keepdim=True).to(dtype)
+    shifted = top < LOW
+    return torch.where(shifted, top.clamp(min=LOWEST), 0.0) if _parts.occurs(shifted) else None
+
+
+def finish(work: Work, i: int, total: Tensor, y: Tensor, denominator: Tensor) -> None:
+    """Divide; a row whose denominator is lost gets an infinite one, and so no gradient."""
+    below = total[..., -1:]
+    below.masked_fill_(below < _parts.smallest(work.dtype), torch.inf)
+    work.chunks(denominator, i).copy_(below)
+    torch.div(total[..., :-1], below, out=work.chunks(y, i))
+
+
+def results(work: Work) -> tuple[Tensor, Tensor]:
+    y = torch.empty_like(work.v)
+    return y, y.new_empty(*y.shape[:-1], 1, dtype=work.dtype)
+
+
+class BothWays(torch.autograd.Function):
+    """y [b, h, n, e], and which rows [b, h, n, 1] have to be done again: their denominator was lost."""
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        work = Work(q, k, v, False)
+        (y, denominator), shift = results(work), None
+        state = work.gather(None)
+        if _parts.occurs(state[..., -1].amax(-1) < FAINT):
+            shift = k.amax((2, 3), keepdim=True).to(work.dtype).clamp_(max=0)
+            state = work.gather(shift)
+        ctx.shift, ctx.shifts = shift, []
+        for i in range(len(work.bounds)):
+            total, moved = work.read(i, state[None])
+            finish(work, i, total, y, denominator)
+            ctx.shifts.append(moved)
+        ctx.save_for_backward(q, k, v, y, denominator, state)
+        bad = denominator == torch.inf
+        ctx.mark_non_differentiable(bad)
+        return y, bad
+
+    @staticmethod
+    @_parts.plain_backward
+    def backward(ctx, grad, _):
+        q, k, v, y, denominator, state = ctx.saved_tensors
+        work, to_state = Work(q, k, v, False), torch.zeros_like(state)
+        to_q, to_k, to_v = (torch.empty_like(x) for x in (q, k, v))
+        for i, moved in enumerate(ctx.shifts):
+            f = work.features("f", work.chunks(q, i), moved)
+            p = work.slopes(i, grad, y, denominator)
+            products.baddbmm_(to_state.flatten(0, 1), f[0].mT.flatten(0, 1), p[0].flatten(0, 1))
+            work.put(to_q, i, work.product("slope", p, state[None].mT), f)
+        for i in range(len(work.bounds)):
+            g, u = work.keys(i, ctx.shift)
+            work.chunks(to_v, i).copy_(work.product("values", g, to_state[None, ..., :-1]))
+            work.put(to_k, i, work.product("slope", u, to_state[None].mT), g)
+        return to_q, to_k, to_v
+
+
+class Causal(torch.autograd.Function):
+    """The same in causal form."""
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        work = Work(q, k, v, True)
+        y, denominator = results(work)
+        ctx.shift, ctx.shifts, starts = first_shift(k, work.dtype), [], [work.start()]
+        for i in range(len(work.bounds)):
+            g, u = work.keys(i, ctx.shift)
+            states = work.states(starts[-1], g, u)
+            total, moved = work.read(i, states[:-1], g, u)
+            finish(work, i, total, y, denominator)
+            ctx.shifts.append(moved)
+            starts.append(states[-1].clone())
+        ctx.save_for_backward(q, k, v, y, denominator, *starts)
+        bad = denominator == torch.inf
+        ctx.mark_non_differentiable(bad)
+        return y, bad
+
+    @staticmethod
+    @_parts.plain_backward
+    def backward(ctx, grad, _):
+        q, k, v, y, denominator, *starts = ctx.saved_tensors
+        work, after = Work(q, k, v, True), torch.zeros_like(starts[0])
+        cap = 1.0 if ctx.shift is None else (-ctx.shift).exp()
+        to_q, to_k, to_v = (torch.empty_like(x) for x in (q, k, v))
+        for i in reversed(range(len(work.bounds))):
+            g, u = work.keys(i, ctx.shift)
+            f = work.features("f", work.chunks(q, i), ctx.shifts[i])
+            p = work.slopes(i, grad, y, denominator)
+            to_f = work.product("to f", p, work.states(starts[i], g, u)[:-1].mT)
+            later = work.later(after, f, p)
+            after = later[0].clone()
+            to_g = work.product("to g", u, later[1:].mT)
+            values = work.product("values", g, later[1:, ..., :-1])
+            slope = work.product("pairs", p, u.mT).tril_()
+            add(to_f, slope, g)
+            add(to_g, slope.mT, f)
+            add(values, work.product("pairs", f, g.mT).tril_().mT, p[..., :-1])
+            work.chunks(to_v, i).copy_(values)
+            work.put(to_q, i, to_f, f)
+            work.put(to_k, i, to_g, g, cap)
+        return to_q, to_k, to_v
