@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from effbench.mechanisms import _bands, fnet
+from effbench.mechanisms import _bands, _linear, fnet
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
 from effbench.mechanisms.aft_simple import aft_simple
 from effbench.mechanisms.fnet import fourier_mix
-from effbench.mechanisms.linear import linear_attention
+from effbench.mechanisms.linear import linear_attention, log_features
 from effbench.mechanisms.mha import softmax_attention
 from effbench.mechanisms.synthesizer_dense import synthesizer_dense
 from effbench.mechanisms.synthesizer_factorized_dense import synthesizer_factorized_dense
@@ -280,6 +280,28 @@ def test_linear_attention_of_very_negative_queries_and_keys(shift, causal):
     expected = logits.softmax(-1) @ v
     got = linear_attention(q.float(), k.float(), v.float(), causal=causal)
     assert_close(got.double(), expected, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("late", [0.0, 45.0])
+@pytest.mark.parametrize("causal", [False, True])
+def test_shifts_spare_linear_attention_a_rescue_and_keep_its_gradients(causal, late, monkeypatch):
+    """Every denominator would underflow in float32; later keys may be positive all the same."""
+    monkeypatch.setattr(_linear, "TILE", 0)
+    q, k, v = (sample(150, seed=seed).unflatten(2, (2, 8)).transpose(1, 2) for seed in (1, 2, 3))
+    q, k = q.clamp(max=2) - 30, k - 38
+    k[:, :, 100:] += late
+    leaves = [x.float().requires_grad_() for x in (q, k, v)]
+    y, bad = (_linear.Causal if causal else _linear.BothWays).apply(*leaves)
+    assert not bad.any()
+    q, k, v = exact = [x.requires_grad_() for x in (q, k, v)]
+    logits = torch.logsumexp(q[..., :, None, :] + log_features(k)[..., None, :, :], -1)
+    if causal:
+        logits = logits.masked_fill(torch.ones(150, 150, dtype=torch.bool).triu(1), -torch.inf)
+    expected = logits.softmax(-1) @ v
+    assert_close(y.double(), expected, rtol=1e-4, atol=1e-5)
+    mine, theirs = (torch.autograd.grad(a.sin().sum(), x) for a, x in ((y, leaves), (expected, exact)))
+    for a, b in zip(mine, theirs, strict=True):
+        assert_close(a.double(), b, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("causal", [False, True])
