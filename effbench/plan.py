@@ -79,7 +79,7 @@ def make_plan(suite: Suite, descriptions: Sequence[Description]) -> Plan:
     seen: set[str] = set()
     for description in mechanisms.values():
         for options in option_sets(description, suite.options.get(description.name, {})):
-            for sweep in suite.sweeps():
+            for sweep in suite.sweeps(description.spec):
                 for line in _lines(_cells(description.name, options, sweep)):
                     fresh = tuple(cell for cell in line if cell.id not in seen)
                     seen.update(cell.id for cell in fresh)

@@ -11,7 +11,7 @@ from typing import Any
 
 from effbench import environment
 from effbench.cell import Budget, usable_cores
-from effbench.errors import EffbenchError
+from effbench.errors import BadInput, EffbenchError
 from effbench.frame import Run, load_run
 from effbench.pickled import send
 from effbench.plan import Plan, make_plan
@@ -103,13 +103,24 @@ def _visitor(budget: Budget, logs: Path | None = None) -> Iterator[Visitor]:
         servers.stop()
 
 
+def _check(registry: Registry, specs: Sequence[str], suite: Suite) -> None:
+    """Refuse what cannot be found; a suite may say how to install it."""
+    for spec in specs:
+        try:
+            registry.check(spec)
+        except BadInput as error:
+            hint = (
+                f". This suite needs: {suite.install}" if suite.install and spec in suite.mechanisms else ""
+            )
+            raise BadInput(f"{error}{hint}") from None
+
+
 @contextmanager
 def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]]:
     """A visitor with its environment known and every cell surveyed, and the plan."""
     registry = Registry.installed(MECHANISMS)
     named = request.suite.mechanisms or ([] if request.extra else list(registry.claims))
-    for spec in named:
-        registry.check(spec)
+    _check(registry, named, request.suite)
     with _visitor(request.budget, request.out / "logs") as visitor:
         threads = usable_cores()
         given = [send(thing, request.out / "plugins") for thing in request.extra]

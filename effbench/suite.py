@@ -107,6 +107,23 @@ class Axes(BaseModel):
         return {name: value for name, value in self if value is not None}
 
 
+class Sweep(Axes):
+    """A product of axes, for every mechanism of the suite or for some of them."""
+
+    mechanisms: list[str] | None = Field(None, description="those that it asks; left out: all of the suite's")
+
+    @property
+    def given(self) -> dict[str, list[Any]]:
+        return {name: value for name, value in super().given.items() if name != "mechanisms"}
+
+    def holds(self, other: Sweep) -> bool:
+        """Whether it asks everything that the other one asks."""
+        if self.mechanisms is not None and not set(other.mechanisms or [""]) <= set(self.mechanisms):
+            return False
+        mine, others = self.given, other.given
+        return mine.keys() == others.keys() and all(set(others[name]) <= set(mine[name]) for name in mine)
+
+
 class Suite(BaseModel):
     """Mechanisms, the axes that all sweeps share, and the sweeps: each a product of its own axes."""
 
@@ -117,9 +134,12 @@ class Suite(BaseModel):
     mechanisms: list[str] = Field(
         [], description="as they are named anywhere; left out: every installed mechanism"
     )
+    install: str = Field(
+        "", description="how to install what does not come with effbench; said where missing"
+    )
     baseline: str = Field("mha-sdpa", description="the mechanism that others are compared with, or none")
     axes: Axes = Axes()
-    sweep: list[Axes] = Field([Axes()], min_length=1)
+    sweep: list[Sweep] = Field([Sweep()], min_length=1)
     options: dict[str, dict[str, Option]] = Field({}, description="options by mechanism, such as window")
 
     @field_validator("mechanisms")
@@ -153,13 +173,25 @@ class Suite(BaseModel):
                 )
         for index, sweep in enumerate(self.sweep):
             for other, earlier in enumerate(self.sweep[:index]):
-                if _within(sweep.given, earlier.given):
+                if earlier.holds(sweep):
                     raise ValueError(f"sweep[{index}] asks cells twice: sweep[{other}] holds all of them")
         return self
 
-    def sweeps(self) -> list[dict[str, list[Any]]]:
-        """Every sweep with the shared axes filled in."""
-        return [{**self.axes.given, **sweep.given} for sweep in self.sweep]
+    @model_validator(mode="after")
+    def _sweeps_ask_what_the_suite_runs(self) -> Suite:
+        for index, sweep in enumerate(self.sweep):
+            others = set(sweep.mechanisms or ()) - set(self.mechanisms)
+            if others and self.mechanisms:
+                raise ValueError(f"sweep[{index}]: {min(others)} is none of the suite's mechanisms")
+        return self
+
+    def sweeps(self, mechanism: str | None = None) -> list[dict[str, list[Any]]]:
+        """The sweeps with the shared axes filled in: all, or those that ask this mechanism."""
+        return [
+            {**self.axes.given, **sweep.given}
+            for sweep in self.sweep
+            if None in (mechanism, sweep.mechanisms) or mechanism in (sweep.mechanisms or ())
+        ]
 
 
 def make_axes(given: Mapping[str, Any], where: str) -> Axes:
@@ -178,19 +210,22 @@ def replace_axes(suite: Suite, axes: Axes) -> Suite:
     """The suite with some axes asked otherwise, as the command line does.
 
     Lengths alone replace those of the sweeps that sweep length, and leave the others as they are; a
-    single length moves every sweep there. Widths likewise. Both together are exactly their product.
-    Any other axis is replaced in every sweep.
+    single length moves every sweep there. Widths likewise. Both together are exactly their product,
+    for every mechanism. Any other axis is replaced in every sweep.
     """
     given = axes.given
-    sweeps = suite.sweeps()
+    sweeps, asked = suite.sweeps(), [sweep.mechanisms for sweep in suite.sweep]
     if "seq" in given and "dim" in given:
-        sweeps = sweeps[:1]
+        sweeps, asked = sweeps[:1], [None]
     for name, values in given.items():
         swept = [sweep for sweep in sweeps if len(sweep.get(name, ())) > 1]
         lines_only = name in ("seq", "dim") and len(values) > 1 and swept
         for sweep in swept if lines_only else sweeps:
             sweep[name] = values
-    return suite.model_copy(update={"axes": Axes(), "sweep": [Axes(**sweep) for sweep in sweeps]})
+    both = zip(sweeps, asked, strict=True)
+    return suite.model_copy(
+        update={"axes": Axes(), "sweep": [Sweep(mechanisms=names, **sweep) for sweep, names in both]}
+    )
 
 
 def load_suite(name: str) -> tuple[str, Suite]:
@@ -242,23 +277,24 @@ def make_suite(data: Mapping[str, Any], where: str) -> Suite:
 
 def _from_file(text: str, where: str, folder: Path) -> Suite:
     suite = parse_suite(text, where)
+
     # A plugin's file is named relative to the suite that names it.
-    named = [str(folder / m) if ".py" in m and not Path(m).is_absolute() else m for m in suite.mechanisms]
-    return suite.model_copy(update={"mechanisms": named})
+    def found(names: list[str]) -> list[str]:
+        return [str(folder / m) if ".py" in m and not Path(m).is_absolute() else m for m in names]
+
+    sweeps = [s.model_copy(update={"mechanisms": s.mechanisms and found(s.mechanisms)}) for s in suite.sweep]
+    return suite.model_copy(update={"mechanisms": found(suite.mechanisms), "sweep": sweeps})
 
 
 def _explain(error: ValidationError, root: type[BaseModel] = Suite) -> str:
     first = error.errors()[0]
     place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"]).lstrip(".")
     if first["type"] == "extra_forbidden":
-        accepted = (Axes if len(first["loc"]) > 1 else root).model_fields
+        inner = Sweep if first["loc"][0] == "sweep" else Axes
+        accepted = (inner if len(first["loc"]) > 1 else root).model_fields
         return f"unknown key {place}; expected one of {', '.join(sorted(accepted))}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("value: ")
     return f"{place}: {message}" if place else message
-
-
-def _within(inner: Mapping[str, list[Any]], outer: Mapping[str, list[Any]]) -> bool:
-    return inner.keys() == outer.keys() and all(set(inner[name]) <= set(outer[name]) for name in inner)
 
 
 def _or_value_error(parse: Any, value: Any, *, where: str) -> Any:

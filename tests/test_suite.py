@@ -38,6 +38,15 @@ def test_the_required_suites_are_there() -> None:
         ('[options.a]\nwindow = "1..0"', "s.toml: options: a.window: '1..0' runs backwards"),
         ("[options.a]\nwindow = [1, 1]", "s.toml: options: 1 is asked twice"),
         ("[[sweep]]\nseq = [1, 2]\n[[sweep]]\nseq = 1", "s.toml: sweep[1] asks cells twice"),
+        (
+            '[[sweep]]\nseq = 1\nmechanisms = ["a", "b"]\n[[sweep]]\nseq = 1\nmechanisms = ["b"]',
+            "s.toml: sweep[1] asks cells twice",
+        ),
+        (
+            'mechanisms = ["a"]\n[[sweep]]\nmechanisms = ["b"]',
+            "s.toml: sweep[0]: b is none of the suite's mechanisms",
+        ),
+        ("[[sweep]]\nsize = 1", "s.toml: unknown key sweep[0].size; expected one of allocator, "),
         ("a =", "s.toml: not TOML: "),
         ("sweep = []", "s.toml: sweep: "),
     ],
@@ -83,6 +92,20 @@ CROSS = parse_suite('[[sweep]]\nseq = "1..4"\ndim = 8\n[[sweep]]\nseq = 2\ndim =
 )
 def test_axes_of_the_command_line(axes: dict[str, object], sweeps: list[dict[str, object]]) -> None:
     assert replace_axes(CROSS, make_axes(axes, "--")).sweeps() == sweeps
+
+
+SOME = parse_suite(
+    'mechanisms = ["a", "b"]\n[[sweep]]\nseq = 1\n[[sweep]]\nseq = 2\nmechanisms = ["b"]', "some"
+)
+
+
+def test_a_sweep_may_ask_some_of_the_mechanisms() -> None:
+    assert SOME.sweeps("a") == [{"seq": [1]}]
+    assert SOME.sweeps("b") == [{"seq": [1]}, {"seq": [2]}]
+    train = replace_axes(SOME, make_axes({"mode": "train"}, "--"))
+    assert train.sweeps("a") == [{"seq": [1], "mode": ["train"]}]
+    both = replace_axes(SOME, make_axes({"seq": 3, "dim": 4}, "--"))
+    assert both.sweeps("a") == both.sweeps("b") == [{"seq": [3], "dim": [4]}]
 
 
 def test_axes_errors_name_the_option() -> None:
