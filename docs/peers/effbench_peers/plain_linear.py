@@ -34,8 +34,9 @@ def causal_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     pairs, keys = k.mT @ v, k.sum(3).unsqueeze(4)
     state, total = pairs.cumsum(2) - pairs, keys.cumsum(2) - keys  # of the chunks before
     scores = (q @ k.mT).tril()
-    y = (scores @ v + q @ state) / (scores.sum(4, keepdim=True) + q @ total)
-    return y.flatten(2, 3)[:, :, :n]
+    numerator, denominator = scores @ v + q @ state, scores.sum(4, keepdim=True) + q @ total
+    numerator, denominator = (x.flatten(2, 3)[:, :, :n] for x in (numerator, denominator))
+    return numerator / denominator
 
 
 class PlainLinearAttention(Heads):

@@ -15,11 +15,11 @@ from effbench_peers.layers import Heads
 
 
 class PlainSynthesizer(Heads):
-    """``logits(*projected)`` [.., h, n, n] says it all."""
+    """``scores(*projected)`` [.., h, n, n] says it all."""
 
     def mix(self, *projected: Tensor) -> Tensor:
         *hidden, v = projected
-        logits = self.logits(v.shape[2], *hidden)
+        logits = self.scores(v.shape[2], *hidden)
         if self.causal:
             future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
             logits = logits.masked_fill(future, -torch.inf)
@@ -32,23 +32,23 @@ class PlainDense(PlainSynthesizer):
         e = shape.dim // shape.heads
         self.score = nn.Parameter(torch.empty(shape.heads, shape.seq, e).uniform_(-(e**-0.5), e**-0.5))
 
-    def logits(self, n: int, hidden: Tensor) -> Tensor:
+    def scores(self, n: int, hidden: Tensor) -> Tensor:
         return hidden.relu() @ self.score[:, :n].mT
 
 
 class PlainRandom(PlainSynthesizer):
     def __init__(self, shape, *, causal: bool):
         super().__init__(shape, "value", causal=causal)
-        self.pairs = nn.Parameter(torch.randn(shape.heads, shape.seq, shape.seq))
+        self.logits = nn.Parameter(torch.randn(shape.heads, shape.seq, shape.seq))
 
-    def logits(self, n: int) -> Tensor:
-        return self.pairs[:, :n, :n]
+    def scores(self, n: int) -> Tensor:
+        return self.logits[:, :n, :n]
 
 
 def reference(module: PlainSynthesizer, x: Tensor) -> Tensor:
     *hidden, v = module.project(x)
     w = definitions.unseen(x.shape[1], causal=module.causal)
-    return module.combine(definitions.average(module.logits(x.shape[1], *hidden) + w, v))
+    return module.combine(definitions.average(module.scores(x.shape[1], *hidden) + w, v))
 
 
 def _mechanism(name: str, build: type[PlainSynthesizer]) -> Mechanism:
