@@ -1,4 +1,4 @@
-"""Writes docs/peers.md: ``python docs/peers/make_page.py results/peers > docs/peers.md``.
+"""Writes docs/peers.md: ``python docs/peers/make_page.py results/peers docs/peers.md``.
 
 Times and memory come from the folder of a finished ``effbench run peers``, the broken laws from the
 conformance kit, held against every peer here and now. Nothing is typed.
@@ -7,11 +7,15 @@ conformance kit, held against every peer here and now. Nothing is typed.
 import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pandas as pd
 
 from effbench.conformance import checks_for
 from effbench.frame import Run, load_run
+from effbench.plugin import Mechanism
+
+Peers = dict[str, Mechanism]
 
 #: Which of ours a peer stands beside, where it does not say so itself (``same_as``), and what is unlike.
 BESIDE = {
@@ -28,51 +32,61 @@ BESIDE = {
 HEAD = """# Ours beside the public implementations
 
 Layers at width {dim}, {heads} heads, batch 1, float32, on {threads} threads of {cpu} with torch {torch};
-measured by `effbench run peers`, which takes every row on this page in one run. `plain-…` is the formula in
-plain torch, with the same projections as ours; `peer-…` is a public package. A ratio above 1 means that
-ours is the faster or the smaller. Ours is taken twice: with torch's matrix products, which is all that a
-peer gets, and with the faster of torch's and oneDNN's (`gemm` auto). Memory is the peak above what is in
-place, ours with torch's products.
+measured by `effbench run peers`, first visit {begun}, last {ended}. `plain-…` is the formula in plain torch,
+with the same projections as ours; `peer-…` is a public package. A ratio above 1 means that ours is the faster
+or the smaller. Ours is taken twice: with torch's matrix products, which is all that a peer gets, and with the
+faster of torch's and oneDNN's (`gemm` auto). Memory is the peak above what is in place, ours with torch's
+products. A time with a ? was unsteady.
 
 This page is written by `docs/peers/make_page.py`; how to do it again: [peers/README.md](peers/README.md).
 """
 
 
-def main(folder: str) -> None:
-    run = load_run(folder)
-    peers = _peers()
-    frame, machine = run.frame, run.machine
-    first = frame.iloc[0]
-    names = {"cpu": machine.get("cpu", "an unknown processor"), "torch": machine.get("torch", "?")}
-    print(HEAD.format(dim=first["dim"], heads=first["heads"], threads=first["threads"], **names))
+def main(folder: str, page: str, remark: str = "") -> None:
+    """``remark``: what a reader must know of how this run was taken: cells measured again."""
+    Path(page).write_text("\n".join(_page(load_run(folder), _peers(), remark)))
+
+
+def _page(run: Run, peers: Peers, remark: str) -> Iterator[str]:
+    frame, first = run.frame, run.frame.iloc[0]
+    yield HEAD.format(dim=first["dim"], heads=first["heads"], threads=first["threads"], **_machine(run))
+    if remark:
+        yield f"**Of this run:** {remark}\n"
     for causal in (False, True):
         for mode in frame["mode"].unique():
             rows = frame[(frame["mode"] == mode) & (frame["causal"] == causal)]
             if len(rows):
                 what = "Forward" if mode == "forward" else "Forward and backward"
-                print(f"## {what}{', causal' if causal else ''}\n")
-                _print_table(
-                    ["peer", "n", "peer", "ours", "ratio", "ratio, auto", "peer MiB", "ours MiB", "ratio"],
+                yield f"## {what}{', causal' if causal else ''}\n"
+                yield from _table(
+                    ["peer", "n", "time", "ours", "ratio", "ratio, auto", "MiB", "ours, MiB", "ratio"],
                     _times(rows, peers),
                 )
-    _print_notes(run, peers)
-    print("## Laws that they break\n")
-    print("By the conformance kit, as `effbench verify NAME` says it; what does not apply is skipped.\n")
-    _print_table(["peer", "kept", "skipped", "broken, and what was seen"], _laws(peers))
+    yield "## What to know of a row\n"
+    yield from _notes(run)
+    yield "## Laws that they break\n"
+    yield "By the conformance kit, as `effbench verify NAME` says it; what does not apply is skipped.\n"
+    yield from _table(["peer", "kept", "skipped", "broken, and what was seen"], _laws(peers))
 
 
-def _peers() -> dict[str, object]:
+def _machine(run: Run) -> dict[str, str]:
+    times = sorted(record.started for visits in run.visits.values() for record in visits)
+    about = {"cpu": run.machine["cpu"]["model"], "torch": run.machine["torch"]["version"]}
+    return about | {"begun": times[0], "ended": times[-1]}
+
+
+def _peers() -> Peers:
     """The mechanisms of this package by name."""
     points = entry_points(group="effbench.mechanisms")
     mine = [point for point in points if point.value.startswith("effbench_peers.")]
     return {point.name: point.load() for point in sorted(mine, key=lambda point: point.name)}
 
 
-def _ours(name: str, peers: dict) -> str:
+def _ours(name: str, peers: Peers) -> str:
     return peers[name].same_as or BESIDE[name][0]
 
 
-def _times(rows: pd.DataFrame, peers: dict) -> Iterator[list[str]]:
+def _times(rows: pd.DataFrame, peers: Peers) -> Iterator[list[str]]:
     theirs = rows[rows["mechanism"].isin(list(peers)) & (rows["gemm"] == "torch")]
     for _, row in theirs.iterrows():
         beside = rows[(rows["mechanism"] == _ours(row["mechanism"], peers)) & (rows["seq"] == row["seq"])]
@@ -97,7 +111,10 @@ def _only(rows: pd.DataFrame) -> pd.Series | None:
 def _milliseconds(row: pd.Series | None) -> str:
     if row is None:
         return ""
-    return f"{row['time_s'] * 1e3:.3g} ms" if row["status"] == "ok" else row["status"]
+    if row["status"] != "ok":
+        return row["status"]
+    doubt = " ?" if "unsteady" in row["flags"].split(";") else ""
+    return f"{row['time_s'] * 1e3:.4g} ms{doubt}"
 
 
 def _mebibytes(row: pd.Series | None) -> str:
@@ -110,20 +127,19 @@ def _ratio(peer: pd.Series, ours: pd.Series | None, column: str) -> str:
     return f"{peer[column] / ours[column]:.2f}"
 
 
-def _print_notes(run: Run, peers: dict) -> None:
+def _notes(run: Run) -> Iterator[str]:
     """What is unlike in a comparison, and why a cell has no numbers."""
-    print("## What to know of a row\n")
     for name, (ours, unlike) in BESIDE.items():
         if unlike:
-            print(f"* `{name}` beside `{ours}`: {unlike}.")
+            yield f"* `{name}` beside `{ours}`: {unlike}."
     failed = run.frame[run.frame["status"] != "ok"]
     for (name, status, reason), rows in failed.groupby(["mechanism", "status", "reason"], sort=False):
         sizes = ", ".join(sorted({f"{m} {n}" for m, n in zip(rows["mode"], rows["seq"], strict=True)}))
-        print(f"* `{name}` {status} at {sizes}: {reason}.")
-    print()
+        yield f"* `{name}` {status} at {sizes}: {reason}."
+    yield ""
 
 
-def _laws(peers: dict) -> Iterator[list[str]]:
+def _laws(peers: Peers) -> Iterator[list[str]]:
     for name, mechanism in peers.items():
         found = {str(check): check.find() for check in checks_for(mechanism)}
         outcomes = [finding.outcome for finding in found.values()]
@@ -136,11 +152,11 @@ def _laws(peers: dict) -> Iterator[list[str]]:
         yield [f"`{name}`", str(outcomes.count("passed")), str(outcomes.count("skipped")), text]
 
 
-def _print_table(head: list[str], rows: Iterator[list[str]]) -> None:
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+def _table(head: list[str], rows: Iterator[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |\n|{'---|' * len(head)}"
     for row in rows:
-        print(f"| {' | '.join(row)} |")
-    print()
+        yield f"| {' | '.join(row)} |"
+    yield ""
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ LOCAL = Mechanism(
     paper=PAPER,
     reference=reference(within_window),
     causal=(False,),
+    dtypes=("float32",),  # of the bias that it makes, whatever the rest is
     complexity=Complexity(time="n s d + n d^2", memory="n d"),  # the paper's, which the package cites
     fixed_length=True,
     supports=short,

@@ -26,5 +26,5 @@ MECHANISM = Mechanism(
     title="Performer, performer-pytorch",
     build=Performer,
     paper="Choromanski et al. 2021, arXiv:2009.14794",
-    complexity=Complexity(time="n d^2", memory="n d"),
+    complexity=Complexity(time="n d^2 log d", memory="n d log d"),  # e log e features a head
 )

@@ -55,5 +55,6 @@ TPU = Mechanism(
     paper="Lee-Thorp et al. 2022, arXiv:2105.03824",
     reference=reference,
     causal=(False,),
+    dtypes=("float32",),  # its matrices are complex64: it answers in float32 whatever it is given
     complexity=Complexity(time="n^2 d + n d^2", memory="n^2 + n d"),
 )
