@@ -97,12 +97,6 @@ def choice(like: Tensor) -> str:
     return "onednn" if _takes(like, like, SMALLEST) else "torch"
 
 
-def baddbmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``total += a @ b`` for batches of small matrices, without gradients."""
-    _ran.add("torch")
-    return torch.baddbmm(total, a, b, out=total)
-
-
 class _Linear(torch.autograd.Function):
     """oneDNN's product has no gradient of its own: it would leave them empty with only a warning."""
 
