@@ -23,6 +23,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from effbench import ceilings, environment, products
+from effbench.attention import kernels_of_call
 from effbench.cell import Cell
 from effbench.check import check
 from effbench.conformance import checks_for
@@ -31,7 +32,7 @@ from effbench.errors import BadInput, EffbenchError
 from effbench.meters import counts, memory, time
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
-from effbench.subject import Subject, Unsupported, build_subject, quarter
+from effbench.subject import Unsupported, build_subject, quarter
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory")
 _WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
@@ -154,8 +155,10 @@ def _time(visit: Visit) -> dict[str, Any]:
     _limit_memory(request["memory_limit"])
     visit.enter("build", request["load_timeout"] + timeout)
     warm: Callable[[], Any] = lambda: None  # noqa: E731 - one that does nothing
+    kernels: set[str] = set()
     if request["single"]:
-        warm = _quarter_pass(mechanism, cell, request["seed"])
+        small = _quarter_pass(mechanism, cell, request["seed"])
+        warm = lambda: kernels.update(_kernels(small, cell))  # noqa: E731
     subject = build_subject(mechanism, cell, seed=request["seed"])
     first = [_COMPILE_S if cell.compile else 0.0]
 
@@ -180,13 +183,15 @@ def _time(visit: Visit) -> dict[str, Any]:
     flags = measured.pop("flags", [])
     if not request["single"]:  # one more costly pass would buy too little
         visit.enter("time", timeout + _SETTLE_S)
-        flags += [] if _finite(subject) else ["not-finite"]
+        last: list[Any] = []
+        kernels.update(_kernels(lambda: last.append(subject.call(0)), cell))
+        flags += [] if _finite(last.pop()) else ["not-finite"]
     return {
         "status": "ok",
         "time": measured,
         "flags": flags,
         "params": subject.params,
-        "path": {"gemm": products.ran(), "attention": ""},
+        "path": {"gemm": products.ran(), "attention": "+".join(sorted(kernels))},
     }
 
 
@@ -196,8 +201,15 @@ def _quarter_pass(mechanism: Mechanism, cell: Cell, seed: int) -> Callable[[], A
     return lambda: holder.pop().call(0)
 
 
-def _finite(subject: Subject) -> bool:
-    return all(bool(torch.isfinite(t).all()) for t in _tensors(subject.call(0)))
+def _kernels(call: Callable[[], Any], cell: Cell) -> set[str]:
+    """Make the call; the names of torch's attention kernels that it ran (compiled code cannot be watched)."""
+    with nullcontext(set[str]()) if cell.compile else kernels_of_call() as names:
+        call()
+    return names
+
+
+def _finite(result: Any) -> bool:
+    return all(bool(torch.isfinite(t).all()) for t in _tensors(result))
 
 
 def _tensors(result: Any) -> list[torch.Tensor]:

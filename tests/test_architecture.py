@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quantity": set(),
     "plugin": set(),
     "products": set(),
+    "attention": set(),
     "source": set(),
     "scaffold": set(),
     "registry": {"plugin"},
@@ -36,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conformance": {"cell", "check", "meters", "plugin", "subject"},
     "worker": {
         *("cell", "record", "registry", "plugin", "products", "meters", "ceilings", "environment"),
-        *("declaration", "subject", "check", "conformance"),
+        *("declaration", "subject", "check", "attention", "conformance"),
     },
     "declaration": {"cell", "plugin", "registry", "source"},
     "forkserver": {"worker"},

@@ -1,0 +1,49 @@
+"""Which of torch's own attention kernels a call ran: torch chooses one by itself, from shapes and device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_PREFIX = "_scaled_dot_product_"
+
+
+@contextmanager
+def kernels_of_call() -> Iterator[set[str]]:
+    """A set that holds, after the block, the names of the kernels that ran in it: "flash_attention_for_cpu".
+
+    "math" stands for an attention that torch wrote out in products and a softmax.
+    """
+    names: set[str] = set()
+    with _Kernels(names) as kernels, _Calls() as calls:
+        yield names
+    if calls.seen > kernels.seen:
+        names.add("math")
+
+
+class _Kernels(TorchDispatchMode):
+    def __init__(self, names: set[str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names, self.seen = names, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name.startswith(_PREFIX) and not name.endswith("backward"):
+            self.names.add(name.removeprefix(_PREFIX))
+            self.seen += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _Calls(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen += func is torch.nn.functional.scaled_dot_product_attention
+        return func(*args, **(kwargs or {}))

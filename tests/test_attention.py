@@ -1,0 +1,29 @@
+"""The attention kernel that torch chose is told apart, the one that it wrote out too."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+from effbench.attention import kernels_of_call
+
+
+def watched(call):
+    with kernels_of_call() as names:
+        call()
+    return names
+
+
+def test_a_fused_kernel_is_named_forward_and_backward():
+    q = torch.randn(1, 2, 8, 4, requires_grad=True)
+    assert watched(lambda: scaled_dot_product_attention(q, q, q).sum().backward()) == {
+        "flash_attention_for_cpu"
+    }
+
+
+def test_a_written_out_one_is_math_and_no_attention_is_nothing():
+    q = torch.randn(1, 2, 8, 4)
+    with sdpa_kernel(SDPBackend.MATH):
+        assert watched(lambda: scaled_dot_product_attention(q, q, q)) == {"math"}
+    assert watched(lambda: (q @ q.mT).softmax(-1) @ q) == set()
