@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -90,15 +91,16 @@ def plan_only(request: Request) -> tuple[Plan, list[Mapping[str, Any]]]:
 
 def describe_all(specs: Sequence[str]) -> list[Any]:
     """Descriptions of mechanisms, each loaded in a child of its own."""
-    with _visitor(Budget(memory_limit=environment.default_memory_limit(), load_timeout=20.0)) as visitor:
+    budget = Budget(memory_limit=environment.default_memory_limit(), load_timeout=20.0)
+    with tempfile.TemporaryDirectory() as logs, _visitor(budget, Path(logs)) as visitor:
         return [visitor.describe(spec, threads=usable_cores()) for spec in specs]
 
 
 @contextmanager
-def _visitor(budget: Budget, logs: Path | None = None) -> Iterator[Visitor]:
+def _visitor(budget: Budget, logs: Path) -> Iterator[Visitor]:
     servers = Servers()
     try:
-        yield Visitor(servers=servers, budget=budget, logs=logs or Path("/dev"), seed=0)
+        yield Visitor(servers=servers, budget=budget, logs=logs, seed=0)
     finally:
         servers.stop()
 

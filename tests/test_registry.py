@@ -149,3 +149,11 @@ def test_a_foreign_mechanism_runs_beside_ours(
     assert sum(row.startswith("decay,") and ",ok," in row for row in rows) == 2
     assert sum(row.startswith("aft-simple,") and ",ok," in row for row in rows) == 2
     assert sum(row.startswith("decay-broken,") and ",error," in row for row in rows) == 2
+
+
+def test_a_listing_leaves_no_log_behind(effbench, tmp_path):
+    """Not among the devices either, where only root may write."""
+    before = set(Path("/dev").glob("*.log"))
+    assert effbench("list", cwd=tmp_path).returncode == 0
+    assert set(Path("/dev").glob("*.log")) == before
+    assert not list(tmp_path.iterdir())
