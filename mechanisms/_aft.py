@@ -33,7 +33,9 @@ def position_weighted(
     for name, rows in (("rows", len(left)), ("keys", left.shape[1] if right is None else len(right))):
         if rows != n:
             raise ValueError(f"the position bias has {rows} {name} and the sequence {n} tokens")
-    y, bad = _PositionWeighted.apply(q, k, v, left, right, window, causal, gate)
+    # ctx.needs_input_grad does not know of no_grad.
+    keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (q, k, v, left, right))
+    y, bad = _PositionWeighted.apply(q, k, v, left, right, window, causal, gate, keep)
 
     def exact(batch: Tensor, t: Tensor, channel: Tensor) -> Tensor:
         bias = left[t] if right is None else left[t] @ right.T
@@ -49,10 +51,9 @@ def position_weighted(
 
 class _PositionWeighted(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, left, right, window, causal, gate):
+    def forward(ctx, q, k, v, left, right, window, causal, gate, keep):
         work = _tiles.Work(k, v, left, right, window, causal)
         y, bad = torch.empty_like(q), torch.empty(q.shape, dtype=torch.bool, device=q.device)
-        keep = any(ctx.needs_input_grad)
         means, denominators = ([], [])
         for i, far in enumerate(work.far_keys()):
             a, b = work.bounds(i)
@@ -93,7 +94,7 @@ class _PositionWeighted(torch.autograd.Function):
         to_bias = _BiasGradient(work) if any(ctx.needs_input_grad[3:5]) else None
         for j, far in enumerate(work.far_rows(slopes)):
             _key_gradients(work, j, far, slopes, to_bias, to_k, to_v)
-        return to_q, to_k, to_v, *(to_bias.result() if to_bias else (None, None)), None, None, None
+        return to_q, to_k, to_v, *(to_bias.result() if to_bias else (None, None)), *[None] * 4
 
 
 def _sums(work: _tiles.Work, i: int, far: Tensor | None) -> Tensor:
