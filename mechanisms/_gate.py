@@ -27,8 +27,15 @@ def named(gate: str) -> Gate:
     return GATES[gate]
 
 
+#: The gradient of q from that of gate(q) and from gate(q); autograd on every tile takes half as long again.
+SLOPES = {torch.sigmoid: torch.ops.aten.sigmoid_backward, torch.tanh: torch.ops.aten.tanh_backward}
+
+
 def with_slope(gate: Gate, q: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     """gate(q), and the gradient of q where ``top`` is that of gate(q)."""
+    if gate in SLOPES:
+        y = gate(q)
+        return y, SLOPES[gate](top, y)
     with torch.enable_grad():
         leaf = q.detach().requires_grad_()
         y = gate(leaf)

@@ -13,6 +13,7 @@ space, each by itself (``rescue``). They are rare, and no other row notices.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from effbench.plugin import Shape
 
 STEP = 16.0  # a causal shift moves by multiples of this
 REACH = 40.0  # and a key may exceed the shift by this much: exp(40) leaves float32 room for sums
+LOG2_E = 1 / math.log(2)
 RESCUED = 1 << 21  # elements that one step of a rescue holds
 
 
@@ -162,8 +164,13 @@ def out_of_reach(k: Tensor, shift: Tensor) -> Tensor:
 def exp_keys(k: Tensor, shift: Tensor) -> Tensor:
     """exp(k - shift) in the accumulator's dtype; rows that the bound touches are rescued."""
     if torch.is_grad_enabled():
-        return (k.to(shift.dtype) - shift).clamp(max=REACH).exp()
-    return (k.to(shift.dtype) - shift).clamp_(max=REACH).exp_()
+        return (k.to(shift.dtype) - shift).clamp(max=REACH).mul(LOG2_E).exp2()
+    return exp_((k.to(shift.dtype) - shift).clamp_(max=REACH))
+
+
+def exp_(x: Tensor) -> Tensor:
+    """exp(x) in place by way of exp2, which torch computes in a third of the time on a CPU."""
+    return x.mul_(LOG2_E).exp2_()
 
 
 def rescue(y: Tensor, bad: Tensor, exact: Callable[..., Tensor], cost: int) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from effbench.mechanisms import _decode, _gate, _parts, _running
+from effbench.mechanisms import _decode, _gate, _parts, _pooling, _running
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
@@ -21,26 +21,7 @@ def aft_simple(
     q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, gate: _gate.Gate = torch.sigmoid
 ) -> Tensor:
     """q k v [b, n, d]."""
-    return _running.running_average(q, k, v, gate) if causal else _pooled(q, k, v, gate)
-
-
-def _pooled(q: Tensor, k: Tensor, v: Tensor, gate: _gate.Gate) -> Tensor:
-    """Two passes over tiles: the average, then its gates."""
-    b, n, d = k.shape
-    wide = _parts.accumulator(k.dtype)
-    top = k.detach().amax(1, keepdim=True).to(wide)
-
-    def pool(_: int, sums: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        weights = (k - top).exp()
-        both = torch.stack([(weights * v).sum(1), weights.sum(1)], 1)
-        return k[..., :0], k[..., :0] > 0, sums + both
-
-    def scale(_: int, mean: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return (gate(q.to(wide)) * mean).to(q.dtype), q[..., :0] > 0, mean
-
-    tile = _running.scan_tile(n, b * d)
-    _, _, sums = _parts.scan(pool, top.new_zeros(b, 2, d), (k, v), tile=tile)
-    return _parts.scan(scale, sums[:, :1] / sums[:, 1:], (q,), tile=tile)[0]
+    return _running.running_average(q, k, v, gate) if causal else _pooling.pooled(q, k, v, gate)
 
 
 class AFTSimple(_decode.Stepwise):
