@@ -1,48 +1,34 @@
-"""The running average with weights exp(k): AFT-simple's causal form, and AFT-conv's sum over far tiles.
-
-Within a chunk the running sums are a product with a triangle of ones, between chunks a short cumulative sum.
-"""
+"""The running average with weights exp(k): AFT-simple's causal form."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from effbench import products
 from effbench.mechanisms import _gate, _parts
 
-CHUNK = 64  # rows whose running sums are one product with a triangle of ones
-
-
-def scan_tile(n: int, columns: int) -> int:
-    """Rows of a tile whose few temporaries stay in cache: a multiple of CHUNK."""
-    rows = max(CHUNK, (1 << 19) // columns // CHUNK * CHUNK, -(-n // 256) // CHUNK * CHUNK)
-    return min(rows, -(-n // CHUNK) * CHUNK)
+STEPS = 8  # rows whose running sums are taken one after the other, all such groups of rows at once
+TILE = 1 << 19  # elements of a tile, whose few temporaries stay in cache
 
 
 def running_average(q: Tensor, k: Tensor, v: Tensor, gate: _gate.Gate) -> Tensor:
     """gate(q) times the running average of v [b, n, d] with weights exp(k), causal."""
     b, n, d = k.shape
-    tile, wide = scan_tile(n, b * d), _parts.accumulator(k.dtype)
+    tile, wide = max(1, TILE // (b * d), -(-n // 256)), _parts.accumulator(k.dtype)
     shifts, rises = _parts.key_shifts(k, tile)
     shifts = shifts.unsqueeze(2)  # [tiles, b, 1, d]
     reached = _parts.occurs(rises > _parts.REACH)
     moving = reached or _parts.occurs(shifts != shifts[:1])
-    triangle = torch.ones(CHUNK, CHUNK, dtype=wide, device=k.device).tril_()
 
     def pack(k: Tensor, v: Tensor, shift: Tensor) -> Tensor:
         weights = _parts.exp_keys(k, shift)
         return torch.cat([weights * v, weights], -1)
 
     def step(i: int, state: Tensor, k: Tensor, v: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rows, shift = k.shape[1], shifts[i]
-        packed = pack(k, v, shift)
-        if rows % CHUNK:
-            packed = torch.nn.functional.pad(packed, (0, 0, 0, -rows % CHUNK))
-        within = products.matmul(triangle, packed.unflatten(1, (-1, CHUNK)))  # [b, chunks, CHUNK, 2d]
-        before = torch.cat([state, within[:, :, -1]], 1).cumsum(1)
-        numerator, denominator = (within + before[:, :-1, None]).flatten(1, 2)[:, :rows].split(d, -1)
-        after = before[:, -1:]
+        shift = shifts[i]
+        sums = _RunningSum.apply(pack(k, v, shift), state)
+        numerator, denominator = sums.split(d, -1)
+        after = sums[:, -1:].clone()  # a view would keep the whole tile
         if moving and i + 1 < len(shifts):
             # Keys out of reach of this tile's shift are within reach of the next one's, which they moved.
             new = shifts[i + 1]
@@ -62,6 +48,37 @@ def running_average(q: Tensor, k: Tensor, v: Tensor, gate: _gate.Gate) -> Tensor
     return _parts.rescue(y, bad, exact, n)
 
 
-def product_flops(n: int, b: int, d: int) -> int:
-    """FLOPs of the products with triangles of ones."""
-    return 2 * CHUNK * (-(-n // CHUNK) * CHUNK) * 2 * b * d
+class _RunningSum(torch.autograd.Function):
+    """``before`` plus the running sum of x along dimension 1; x is overwritten."""
+
+    @staticmethod
+    def forward(ctx, x, before):
+        ctx.mark_dirty(x)
+        x[:, :1] += before
+        return accumulate_(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        to_x = accumulate_(grad.flip(1)).flip(1)
+        return to_x, to_x[:, :1]
+
+
+def accumulate_(x: Tensor) -> Tensor:
+    """The running sum along dimension 1 of x [b, rows, c], in place.
+
+    torch's cumsum along that dimension takes ten times as long on a CPU, a product with a triangle of ones
+    three times.
+    """
+    rows = x.shape[1]
+    if x.device.type != "cpu":
+        return x.copy_(x.cumsum(1))
+    whole = rows // STEPS * STEPS
+    if whole > STEPS:
+        groups = x[:, :whole].unflatten(1, (-1, STEPS))
+        for i in range(1, STEPS):
+            groups[:, :, i] += groups[:, :, i - 1]
+        ends = accumulate_(groups[:, :, -1].clone())
+        groups[:, 1:] += ends[:, :-1].unsqueeze(2)
+    for i in range(whole if whole > STEPS else 1, rows):
+        x[:, i] += x[:, i - 1]
+    return x

@@ -61,9 +61,8 @@ def reference(module: AFTSimple, x: Tensor) -> Tensor:
 def flops(shape: Shape, *, causal: bool = False, mode: str = "forward", gate: str = "sigmoid") -> Flops:
     b, n, d, train = shape.batch, shape.seq, shape.dim, mode == "train"
     project = 3 * 2 * b * n * d * d
-    sums = _running.product_flops(n, b, d) if causal else 0
     return Flops(
-        matmul=project * (3 if train else 1) + sums * (3 if train else 1),
+        matmul=project * (3 if train else 1),
         elementwise=b * n * d * (9 if causal else 6) * (3 if train else 1),
         transcendental=(1 + (gate in _gate.TRANSCENDENTAL)) * b * n * d * (2 if train else 1),
     )
