@@ -2,9 +2,9 @@
 
     y_t = sigmoid(q_t) * sum_t' exp(k_t' + w_(t'-t)) v_t' / sum_t' exp(k_t' + w_(t'-t))        causal: t' <= t
 
-with w = 0 out of the kernel's reach, and one key channel per head. On a grid it is the paper's form, a
-convolution with exp(w) - 1 plus global pooling, with a way out where that cancels (``_plane``); along a line,
-where causal rows would often cancel, keys in reach and out of it are added up apart (``_bands``).
+with w = 0 out of the kernel's reach, and one key channel per head. It is the paper's form, a convolution with
+exp(w) - 1 plus global pooling, with a way out where that cancels (``_line``, and ``_plane`` on a grid); in
+causal form, where rows would often cancel, keys in reach and out of it are added up apart.
 
 Paper: Zhai et al. 2021, arXiv:2105.14103, equation 6. The kernel is gamma (w - mean) / std + beta per head,
 gamma and beta 0 at the start. Wq and Wv are d x d, Wk is d x h; no output projection, as in AFT-full.
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effbench.mechanisms import _bands, _decode, _parts, _plane
+from effbench.mechanisms import _decode, _line, _parts, _plane
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
@@ -45,7 +45,7 @@ def aft_conv(
     if grid is not None and causal:
         raise ValueError("aft_conv on a grid has no causal form")
     if grid is None:
-        y, bad = _bands.Line.apply(q, k, v, kernel, causal)
+        y, bad = _line.Line.apply(q, k, v, kernel, causal)
     else:
         y, bad = _plane.Plane.apply(q, k, v, kernel, grid)
     y, q, values = (x.unflatten(2, (k.shape[2], -1)) for x in (y, q, v))  # [b, n, h, e]
@@ -167,13 +167,11 @@ def flops(
 ) -> Flops:
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
     project = 2 * b * n * d * (2 * d + h)
-    if dims == 1:
-        mix = _bands.product_flops(b, n, d, h, kernel, causal=causal, train=train)
-    else:
-        mix = 2 * b * n * (kernel**2 * (d + h) * (3 if train else 1) + d * (2 if train else 1))
+    line = _line.flops(b, n, d, h, kernel, train=train) if dims == 1 else 0
+    plane = 2 * b * n * (kernel**2 * (d + h) * (3 if train else 1) + d * (2 if train else 1))
     return Flops(
-        matmul=project * (3 if train else 1) + mix,
-        elementwise=b * n * d * 12 * (3 if train else 1),
+        matmul=project * (3 if train else 1) + (plane if dims == 2 else 0),
+        elementwise=line + b * n * d * 12 * (3 if train else 1),
         transcendental=b * n * (d + 3 * h),
     )
 

@@ -1,0 +1,247 @@
+"""AFT-conv along a line, tap by tap: s multiply-adds over a chunk of tokens in cache, memory linear in n.
+
+[exp(k) v, exp(k)] of the keys that a chunk of rows reaches is made in a buffer; row t adds up taps times the
+s rows of the buffer that begin at its own. Not causal, the taps are exp(w) - 1 and what all tokens share is
+pooled once; a row is trusted where its denominator keeps at least ``KEPT`` of the pooled one (as in
+``_plane``). Causal, where early rows would often cancel, the taps are exp(w), and the keys before a row's
+window are a running sum: every term is positive.
+
+``c = d + h`` columns: the values' and then the denominators'. Windows start ``left`` keys before their row.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from effbench.mechanisms import _parts, _running
+
+CHUNK = {"cpu": 1 << 19}  # elements of the values of a chunk, by device
+CHUNK_ELSEWHERE = 1 << 24
+KEPT = 0.125
+
+
+class Line(torch.autograd.Function):
+    """q k v and kernel of aft_conv: y [b, n, d], and bad [b, n, h] where it is to be computed again."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, kernel, causal):
+        work = _Work(k, v, kernel, causal)
+        y, bad = torch.empty_like(v), torch.empty_like(k, dtype=torch.bool)
+        denominators = torch.empty_like(k, dtype=work.wide)
+        far = work.start() if causal else work.pooled() * work.outside
+        for i, (a, b) in enumerate(work.bounds):
+            keys = work.keys(i)
+            sums = work.running(keys, far) if causal else None
+            total = work.near(keys, far if sums is None else sums[:, :-1] * work.outside, b - a)
+            total, denominator = total.split([v.shape[2], k.shape[2]], 2)
+            if causal:
+                flags = denominator < _parts.smallest(work.wide)
+                flags |= _parts.out_of_reach(k[:, a:b], work.shifts[i])
+                far = work.advance(i, far, sums[:, -1:].clone())
+            else:
+                flags = denominator < (KEPT * far[:, :, v.shape[2] :]).clamp(min=_parts.smallest(work.wide))
+            denominator.masked_fill_(flags, torch.inf)  # then these rows get no gradient here
+            denominators[:, a:b], bad[:, a:b] = denominator, flags
+            mean = work.split(total).div_(denominator.unsqueeze(3)).flatten(2)
+            torch.mul(q[:, a:b].to(work.wide).sigmoid(), mean, out=y[:, a:b])
+        ctx.save_for_backward(q, k, v, kernel, y, denominators)
+        ctx.causal = causal
+        ctx.mark_non_differentiable(bad)
+        return y, bad
+
+    @staticmethod
+    @_parts.plain_backward
+    def backward(ctx, grad, _):
+        q, k, v, kernel, y, denominators = ctx.saved_tensors
+        work = _Work(k, v, kernel, ctx.causal)
+        to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        slopes = [_slopes(work, a, b, grad, q, y, denominators, to_q) for a, b in work.bounds]
+        far = _far_rows(work, slopes)
+        to_taps = torch.zeros_like(work.taps)
+        for i, slope in enumerate(slopes):
+            keys = work.keys(i)
+            if ctx.needs_input_grad[3]:
+                rows, space = slope.shape[1], torch.empty_like(slope)
+                for tap, total in enumerate(to_taps):
+                    total += torch.mul(slope, keys[:, tap : tap + rows], out=space).sum((0, 1))
+            _key_gradients(work, i, keys, slope, far[i], to_k, to_v)
+        return to_q, to_k, to_v, work.to_kernel(to_taps).to(kernel.dtype), None
+
+
+def flops(b: int, n: int, d: int, h: int, s: int, *, train: bool) -> int:
+    """Element-wise FLOPs of the taps: forward; and backward of keys and of taps."""
+    return 2 * b * n * s * (d + h) * (3 if train else 1)
+
+
+class _Work:
+    """The pieces that forward and backward share."""
+
+    def __init__(self, k: Tensor, v: Tensor, kernel: Tensor, causal: bool):
+        (batch, n, self.heads), s = k.shape, kernel.shape[1]
+        self.k, self.v, self.causal, self.n, self.halo = k, v, causal, n, s - 1
+        self.left, self.wide = s - 1 if causal else s // 2, _parts.accumulator(v.dtype)
+        chunk = CHUNK.get(v.device.type, CHUNK_ELSEWHERE) // max(1, v[:, 0].numel())
+        self.bounds = list(_parts.tiles(n, max(chunk, -(-n // 256), s)))
+        self.columns = v.shape[2] + self.heads
+        longest = min(n, self.bounds[0][1]) + self.halo
+        self.keys_space = v.new_empty(batch, longest, self.columns, dtype=self.wide)
+        base = kernel.amax(1).clamp(min=0).to(self.wide)  # exp(w) is divided by exp(base)
+        self.outside, self.exponentials = (
+            self.widened((-base).exp()),
+            (kernel.to(self.wide) - base[:, None]).exp(),
+        )
+        taps = self.exponentials
+        if not causal:
+            taps = kernel.to(self.wide).expm1() * (-base).exp()[:, None]
+            # where expm1 might overflow
+            taps = torch.where(kernel > 1, self.exponentials - (-base).exp()[:, None], taps)
+        self.taps = torch.stack([self.widened(tap) for tap in taps.t()])  # [s, c]
+        self.shifts = self._shifts()
+        moved = self.shifts[1:] != self.shifts[:-1]
+        self.moved = list(moved.unbind(0)) if causal and _parts.occurs(moved) else None
+
+    def _shifts(self) -> Tensor:
+        """[chunks, b, 1, h]."""
+        if self.causal:
+            return _parts.key_shifts(self.k, self.bounds[0][1])[0].unsqueeze(2)
+        top = self.k.amax(1, keepdim=True).to(self.wide)
+        return top.expand(len(self.bounds), *top.shape)
+
+    def widened(self, x: Tensor) -> Tensor:
+        """[..., h] -> [..., c]: to every column what belongs to its head."""
+        e = self.v.shape[2] // self.heads
+        return torch.cat([x.repeat_interleave(e, -1), x], -1)
+
+    def split(self, x: Tensor) -> Tensor:
+        """[b, n, d] -> [b, n, h, e]."""
+        return x.unflatten(2, (self.heads, -1))
+
+    def keys_of(self, i: int) -> tuple[int, int, int]:
+        """(first, start, stop): the windows of chunk i begin at ``first`` and hold keys start to stop."""
+        a, b = self.bounds[i]
+        return a - self.left, max(0, a - self.left), min(self.n, b - self.left + self.halo)
+
+    def keys(self, i: int, shift: Tensor | None = None) -> Tensor:
+        """[exp(k) v, exp(k)] of the windows of chunk i, [b, keys, c], 0 out of the sequence; a buffer."""
+        (first, a, b), (start, stop) = self.keys_of(i), self.bounds[i]
+        out = self.keys_space[:, : stop - start + self.halo]
+        out[:, : a - first], out[:, b - first :] = 0, 0
+        self._pack(a, b, self.shifts[i] if shift is None else shift, out[:, a - first : b - first])
+        return out
+
+    def _pack(self, a: int, b: int, shift: Tensor, out: Tensor) -> Tensor:
+        values, weights = out.split([self.v.shape[2], self.heads], 2)
+        weights.copy_(_parts.exp_keys(self.k[:, a:b], shift))
+        torch.mul(weights.unsqueeze(3), self.split(self.v[:, a:b]), out=self.split(values))
+        return out
+
+    def pooled(self) -> Tensor:
+        """The sums over all keys, [b, 1, c]."""
+        total = self.start()
+        for i, (a, b) in enumerate(self.bounds):
+            total += self._pack(a, b, self.shifts[i], self.keys_space[:, : b - a]).sum(1, keepdim=True)
+        return total
+
+    def start(self) -> Tensor:
+        return self.shifts.new_zeros(len(self.k), 1, self.columns)
+
+    def near(self, keys: Tensor, base: Tensor, rows: int) -> Tensor:
+        """``base`` [b, rows or 1, c] and the taps of each row's window, [b, rows, c]."""
+        total = torch.addcmul(base, keys[:, :rows], self.taps[0])
+        for tap in range(1, self.halo + 1):
+            total.addcmul_(keys[:, tap : tap + rows], self.taps[tap])
+        return total
+
+    def running(self, keys: Tensor, before: Tensor) -> Tensor:
+        """The sums over the keys before each row's window, and at last before the next chunk's first."""
+        return _running.accumulate_(torch.cat([before, keys[:, : keys.shape[1] - self.halo]], 1))
+
+    def advance(self, i: int, before: Tensor, after: Tensor) -> Tensor:
+        """The sums over the keys before the windows of chunk i + 1, as that chunk's shift has them."""
+        if self.moved is None or i + 1 == len(self.bounds):
+            return after
+        # Keys out of reach of this chunk's shift are within reach of the next one's, which they moved.
+        scale = self.widened((self.shifts[i] - self.shifts[i + 1]).exp())
+        again = before * scale + self.moved_keys(i).sum(1, keepdim=True)
+        return torch.where(self.widened(self.moved[i]), again, after)
+
+    def moved_keys(self, i: int) -> Tensor:
+        """What chunk i adds to the running sum, as the next chunk's shift has it; the same buffer."""
+        keys = self.keys(i, self.shifts[i + 1])
+        return keys[:, : keys.shape[1] - self.halo]
+
+    def to_kernel(self, to_taps: Tensor) -> Tensor:
+        """The gradient of the kernel [h, s] from that of the taps [s, c]."""
+        values, weights = to_taps.split([self.v.shape[2], self.heads], 1)
+        return (values.unflatten(1, (self.heads, -1)).sum(2) + weights).t() * self.exponentials
+
+
+def _slopes(
+    work: _Work, a: int, b: int, grad: Tensor, q: Tensor, y: Tensor, denominators: Tensor, to_q: Tensor
+) -> Tensor:
+    """The gradient of a chunk's sums, [b, rows, c]."""
+    top, gate = grad[:, a:b].to(work.wide), q[:, a:b].to(work.wide).sigmoid()
+    slope = top.new_empty(*top.shape[:2], work.columns)
+    values, weights = slope.split([top.shape[2], work.heads], 2)
+    torch.mul(top, gate, out=values)
+    work.split(values).div_(denominators[:, a:b].unsqueeze(3))
+    through = top * y[:, a:b]
+    weights.copy_(work.split(through).sum(3).neg_().div_(denominators[:, a:b]))
+    to_q[:, a:b] = through.mul_(gate.neg_().add_(1))
+    return slope
+
+
+def _far_rows(work: _Work, slopes: list[Tensor]) -> list[tuple[Tensor, Tensor | None]]:
+    """For every chunk what the rows of others mean for its keys, [b, 1, c].
+
+    Not causal, all rows mean the same for all keys. Causal, the later chunks' rows; where the shift moves
+    after a chunk, those count its keys as of the next shift, and come second.
+    """
+    if not work.causal:
+        pooled = sum(slope.sum(1, keepdim=True) for slope in slopes) * work.outside
+        return [(pooled, None)] * len(slopes)
+    found: list[tuple[Tensor, Tensor | None]] = []
+    after = work.start()
+    for i in reversed(range(len(slopes))):
+        near, moved_part = after, None
+        if work.moved is not None and i + 1 < len(slopes):
+            moved = work.widened(work.moved[i])
+            near, moved_part = after.masked_fill(moved, 0.0), after.masked_fill(~moved, 0.0)
+            after = after * work.widened((work.shifts[i] - work.shifts[i + 1]).exp())
+        found.append((near, moved_part))
+        after = after + (slopes[i] * work.outside).sum(1, keepdim=True)
+    return found[::-1]
+
+
+def _key_gradients(
+    work: _Work,
+    i: int,
+    keys: Tensor,
+    slope: Tensor,
+    far: tuple[Tensor, Tensor | None],
+    to_k: Tensor,
+    to_v: Tensor,
+) -> None:
+    """Add what the sums of chunk i mean for the keys and values of its windows."""
+    rows, width, found = slope.shape[1], to_v.shape[2], torch.zeros_like(keys)
+    for tap in range(work.halo + 1):
+        found[:, tap : tap + rows].addcmul_(slope, work.taps[tap])
+    if work.causal:  # the rows of this chunk whose windows begin after the key, and the later chunks'
+        found[:, : rows - 1] += _running.accumulate_(slope.flip(1))[:, :-1].flip(1) * work.outside
+    own = 0 if work.causal else work.left  # where the keys begin that this chunk, and no other, counts as far
+    found[:, own : own + rows] += far[0]
+    value = (work.split(found[:, :, :width]) * keys[:, :, width:].unsqueeze(3)).flatten(2)
+    key = found.mul_(keys)
+    if far[1] is not None:
+        again = work.moved_keys(i)
+        value[:, :rows] += (work.split(far[1][:, :, :width]) * again[:, :, width:].unsqueeze(3)).flatten(2)
+        key[:, :rows] += far[1] * again
+    key = work.split(key[:, :, :width]).sum(3) + key[:, :, width:]
+    first, a, b = work.keys_of(i)
+    seam = 0 if i == 0 else first + work.halo  # the chunk before has written the keys up to here
+    for target, x in ((to_v, value), (to_k, key)):
+        x = x[:, a - first : b - first]
+        if seam > a:
+            target[:, a:seam] += x[:, : seam - a]
+        target[:, max(a, seam) : b] = x[:, max(0, seam - a) :]
