@@ -30,10 +30,6 @@ NUMBERS = _NUMBERS_OF_TIME + _NUMBERS_OF_MEMORY + _NUMBERS_OF_WORK + _NUMBERS_OF
 #: The columns of the frame and of ``table.csv``.
 COLUMNS = (*AXES, "status", "reason", *NUMBERS, "flags", "environment", "id")
 
-#: What this module itself flags.
-BORROWED = "borrowed"
-VISIT_FAILED = "visit-failed"
-
 NOT_YET = "not measured yet"
 
 
@@ -189,11 +185,11 @@ def _row(
     if visits[0].status == "ok":
         groups = _groups(visits)
         if any(visit.status != "ok" for visit in visits[1:]):
-            flags.append(VISIT_FAILED)
+            flags.append("visit-failed")
         row |= _times(cell, groups, spread) | _memory(visits) | _work(visits)
         row |= _rates(cell, row, visits[0], ceilings)
         if len(groups) == 1 and spread is not None:
-            flags.append(BORROWED)
+            flags.append("borrowed")
     return row | {"status": visits[0].status, "reason": visits[0].reason, "flags": ";".join(flags)}
 
 

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "products": set(),
     "attention": set(),
     "source": set(),
+    "plausibility": set(),
     "scaffold": set(),
     "registry": {"plugin"},
     "pickled": {"plugin", "registry"},
@@ -67,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: Nouns that are folders.
 PACKAGES = ("meters", "conformance")
-REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics"}
+REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics", "effbench.plausibility"}
 
 
 def _imported(path: Path) -> Iterator[str]:
