@@ -246,6 +246,7 @@ def _memory(visit: Visit) -> dict[str, Any]:
 
 def _ceilings(visit: Visit) -> dict[str, Any]:
     torch.set_num_threads(visit.request["threads"])
+    torch.set_float32_matmul_precision(visit.request["precision"])
     visit.enter("time", visit.request["allow"])
     dtypes = visit.request["dtypes"]
     measured = ceilings.measure(dtypes, visit.request["device"])
