@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "source": set(),
     "plausibility": set(),
     "growth": set(),
+    "limits": set(),
     "roofline": set(),
     "scrutiny": {"growth", "plausibility"},
     "scaffold": set(),
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conformance": {"cell", "check", "growth", "meters", "plugin", "subject"},
     "worker": {
         *("cell", "record", "registry", "plugin", "products", "meters", "ceilings", "environment"),
-        *("declaration", "subject", "check", "attention", "conformance"),
+        *("declaration", "subject", "check", "attention", "conformance", "limits"),
     },
     "declaration": {"cell", "plugin", "registry", "source"},
     "forkserver": {"worker"},
