@@ -31,6 +31,11 @@ class _Kernels(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.names, self.seen = names, 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Else the first call imports torch's compiler: a second in every child. Such code is not watched."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         if name.startswith(_PREFIX) and not name.endswith("backward"):

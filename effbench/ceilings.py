@@ -1,13 +1,16 @@
 """What this machine can do: rates of matrix products, copies and exponentials, measured in the same run.
 
-The threads are torch's current number. A rate is that of the fastest repetition, since other processes
-can only take from it; its ``spread`` is the range of the middle half of the repetitions over their median.
+The threads are torch's current number; the rates name them and the device. A rate is that of the fastest
+repetition, since other processes can only take from it; its ``spread`` is the range of the middle half of
+the repetitions over their median.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
@@ -25,6 +28,9 @@ def measure(dtypes: Iterable[str], device: str = "cpu") -> dict[str, Any]:
     """FLOPs a second by dtype and provider, bytes a second (read plus written), exponentials a second."""
     with torch.no_grad():
         return {
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "cache_bytes": _cache_bytes(device),
             "matmul": {dtype: _matmul_rates(getattr(torch, dtype), device) for dtype in dtypes},
             "copy": {name: _copy_rate(size, device) for name, size in COPIES.items()},
             "exp": _exp_rate(device),
@@ -36,6 +42,18 @@ def faster(ceilings: dict[str, Any], dtype: str) -> str:
     rates = ceilings["matmul"].get(dtype, {})
     names: tuple[str, ...] = ("torch", *rates)
     return max(names, key=lambda name: rates.get(name, {}).get("flops_per_s", 0.0))
+
+
+def _cache_bytes(device: str, root: Path = Path("/")) -> int | None:
+    """The size of the last cache before memory; None where the system does not say."""
+    if device != "cpu":
+        return int(torch.cuda.get_device_properties(device).L2_cache_size)
+    sizes = []
+    for size in (root / "sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        amount = re.fullmatch(r"(\d+)([KMG])", size.read_text().strip())
+        if amount:
+            sizes.append(int(amount[1]) << {"K": 10, "M": 20, "G": 30}[amount[2]])
+    return max(sizes, default=None)
 
 
 def _matmul_rates(dtype: torch.dtype, device: str) -> dict[str, dict[str, float]]:

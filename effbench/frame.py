@@ -18,6 +18,8 @@ import pandas as pd
 
 from effbench.cell import Cell
 from effbench.record import Record
+from effbench.roofline import Bound, bound
+from effbench.scrutiny import suspicions
 from effbench.stats import median_interval, median_of_medians, process_spread
 from effbench.store import read_info, read_records
 
@@ -29,10 +31,6 @@ _NUMBERS_OF_RATE = ("flops_per_s", "ceiling_fraction", "params")
 NUMBERS = _NUMBERS_OF_TIME + _NUMBERS_OF_MEMORY + _NUMBERS_OF_WORK + _NUMBERS_OF_RATE
 #: The columns of the frame and of ``table.csv``.
 COLUMNS = (*AXES, "status", "reason", *NUMBERS, "flags", "environment", "id")
-
-#: What this module itself flags.
-BORROWED = "borrowed"
-VISIT_FAILED = "visit-failed"
 
 NOT_YET = "not measured yet"
 
@@ -123,6 +121,10 @@ def load_run(folder: Path | str) -> Run:
         for entry in info.get("plan", [])
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    mechanisms, baseline = info.get("mechanisms", {}), str(info.get("baseline") or "")
+    for cell_id, found in suspicions(frame, mechanisms, baseline).items():
+        here = frame["id"] == cell_id
+        frame.loc[here, "flags"] = [";".join(filter(None, [*frame.loc[here, "flags"], *found]))]
     types = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(("status", "reason", "flags", "id"), "str")
     return Run(frame.astype(types), records, info, visits, spread)
 
@@ -189,11 +191,14 @@ def _row(
     if visits[0].status == "ok":
         groups = _groups(visits)
         if any(visit.status != "ok" for visit in visits[1:]):
-            flags.append(VISIT_FAILED)
+            flags.append("visit-failed")
         row |= _times(cell, groups, spread) | _memory(visits) | _work(visits)
-        row |= _rates(cell, row, visits[0], ceilings)
+        least = _least(cell, row, visits, ceilings)
+        row |= _rates(row, least)
+        if least and least.exceeded_by(row["time_s"]):
+            flags.append("above-ceiling")
         if len(groups) == 1 and spread is not None:
-            flags.append(BORROWED)
+            flags.append("borrowed")
     return row | {"status": visits[0].status, "reason": visits[0].reason, "flags": ";".join(flags)}
 
 
@@ -227,25 +232,47 @@ def _work(visits: Sequence[Record]) -> dict[str, Any]:
     counts = block.counted if block.counted is not None else block.formula
     row["bytes_moved"] = block.bytes_moved
     if counts is not None:
-        row["flops"] = sum(counts.get(kind, 0) for kind in ("matmul", "elementwise", "fft"))
+        row["flops"] = _plain(counts)
         row["transcendentals"] = counts.get("transcendental", 0)
     return row
 
 
-def _rates(cell: Cell, row: Mapping[str, Any], record: Record, ceilings: Mapping[str, Any]) -> dict[str, Any]:
-    """FLOP/s achieved, and the least time that this machine could need as a share of the time taken."""
-    time, flops, moved = row.get("time_s"), row.get("flops"), row.get("bytes_moved")
+def _least(
+    cell: Cell, row: Mapping[str, Any], visits: Sequence[Record], ceilings: Mapping[str, Any]
+) -> Bound | None:
+    """The least time that this machine could need for what a pass does; None where nothing says it."""
+    if row.get("time_s") is None:
+        return None
+    live, rise = row.get("live_bytes"), row.get("alloc_bytes") or row.get("peak_bytes")
+    return bound(
+        ceilings,
+        dtype=cell.dtype,
+        device=cell.device,
+        threads=cell.threads,
+        providers=(visits[0].path.get("gemm") or "").split("+"),
+        flops=_needed(visits, row.get("flops")),
+        bytes_moved=row.get("bytes_moved"),
+        held_bytes=None if live is None or rise is None else live + rise,
+        time_s=row["time_s"],
+    )
+
+
+def _rates(row: Mapping[str, Any], least: Bound | None) -> dict[str, Any]:
+    """FLOP/s achieved, and the least time as a share of the time taken."""
+    time, flops = row.get("time_s"), row.get("flops")
     if time is None:
         return {}
-    gemm = record.path.get("gemm") or cell.gemm
-    rate = ceilings.get("matmul", {}).get(cell.dtype, {}).get(gemm, {}).get("flops_per_s")
-    bandwidth = ceilings.get("copy", {}).get("memory", {}).get("bytes_per_s")
-    least = [
-        amount / limit
-        for amount, limit in ((flops, rate), (moved, bandwidth))
-        if amount is not None and limit
-    ]
     return {
         "flops_per_s": None if flops is None else flops / time,
-        "ceiling_fraction": max(least) / time if least else None,
+        "ceiling_fraction": least.seconds / time if least else None,
     }
+
+
+def _needed(visits: Sequence[Record], flops: float | None) -> float | None:
+    """FLOPs without the dead parts of causal tiles, since a kernel may leave them out."""
+    needed = next((visit.flops.needed for visit in visits if visit.flops and visit.flops.needed), None)
+    return flops if needed is None else _plain(needed)
+
+
+def _plain(counts: Mapping[str, float]) -> float:
+    return sum(counts.get(kind, 0) for kind in ("matmul", "elementwise", "fft"))

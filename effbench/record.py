@@ -42,6 +42,8 @@ class Time(Part):
     compile_s: float | None = None
     minor_faults: float | None = None  # page faults a pass
     method: str = "perf_counter"
+    spent_s: float | None = None  # first call, warm-up and samples together
+    other_cores: float | None = None  # that other processes kept busy in that time, in cores
 
 
 class Memory(Part):

@@ -13,7 +13,7 @@ import pickle
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,9 +49,10 @@ class Registry:
     def installed(cls, group: str) -> Registry:
         """The plugins that the installed distributions declare."""
         found: dict[str, tuple[Claim, ...]] = {}
+        origins: dict[int, str] = {}  # asking a distribution its name parses its metadata: a millisecond
         for point in entry_points(group=group):
-            dist = point.dist
-            origin = f"{dist.name} {dist.version}" if dist else "an unknown distribution"
+            origin = origins.get(id(point.dist)) or _origin(point.dist)
+            origins[id(point.dist)] = origin
             claim = Claim(point.name, point.value, origin)
             if claim not in found.get(point.name, ()):
                 found[point.name] = (*found.get(point.name, ()), claim)
@@ -111,6 +112,10 @@ class Registry:
             return spec
         claim = self.claim(spec)
         return f"{claim.target} of {claim.origin}"
+
+
+def _origin(dist: Distribution | None) -> str:
+    return f"{dist.name} {dist.version}" if dist else "an unknown distribution"
 
 
 def split_file(spec: str) -> tuple[Path | None, str]:

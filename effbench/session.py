@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from effbench import environment
+from effbench.calibration import keep_ceilings
 from effbench.cell import Budget, usable_cores
 from effbench.errors import BadInput, EffbenchError
 from effbench.frame import Run, load_run
@@ -26,7 +26,6 @@ from effbench.visit import Visitor
 
 #: What a run writes when it ends, however it ends.
 REPORTS = ("csv", "markdown", "png", "html")
-_CEILINGS_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,7 @@ def measure(request: Request, *, watch: Callable[[Progress], None] = lambda _: N
         waiting = len(still_valid(answered, plan, visitor.environment, request.budget)) < len(plan.cells)
         if waiting:
             visitor.servers.start(plan.cells, request.budget.most_rounds)
-            _keep_ceilings(info, plan, visitor)
+            keep_ceilings(info, plan, visitor)
             store.write_info(info)
         visitor.faster = info["faster"].get(visitor.environment, {})
         try:
@@ -141,7 +140,7 @@ def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]
 
 def _hello(visitor: Visitor, threads: int) -> dict[str, Any]:
     server = visitor.servers.get("counts", threads=threads, allocator="default")
-    log = visitor._log("hello")
+    log = visitor.log("hello")
     outcome = server.ask({"question": "hello"}, log=log, allow=60)
     if outcome.ended != "answered" or "torch" not in outcome.answer:
         raise EffbenchError(
@@ -177,26 +176,3 @@ def _info(
         "effbench": __version__,
         "state": "running",
     }
-
-
-def _keep_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:
-    """Measure what this machine can do, once for an environment; a resumed run keeps what it has."""
-    digest = visitor.environment
-    if digest in info["ceilings"] or not plan.cells:
-        return
-    cell = max(plan.cells, key=lambda c: c.threads)
-    dtypes = list(dict.fromkeys(c.dtype for c in plan.cells))
-    server = visitor.servers.get("time", threads=cell.threads, allocator="warm")
-    allow = _CEILINGS_S * len(dtypes)
-    request = {
-        "question": "ceilings",
-        "threads": cell.threads,
-        "dtypes": dtypes,
-        "device": cell.device,
-        "allow": allow,
-        "path": sys.path,
-    }
-    outcome = server.ask(request, log=visitor._log("ceilings"), allow=allow)
-    if outcome.answer.get("status") == "ok":
-        info["ceilings"][digest] = outcome.answer["ceilings"]
-        info["faster"][digest] = outcome.answer["faster"]

@@ -51,7 +51,7 @@ class Visitor:
         """
         server = self.servers.get("counts", threads=threads, allocator="default")
         request = {"question": "describe", "spec": spec, "source": source, "path": sys.path}
-        outcome = server.ask(request, log=self._log("describe"), allow=self.budget.load_timeout)
+        outcome = server.ask(request, log=self.log("describe"), allow=self.budget.load_timeout)
         answer = dict(outcome.answer)
         if outcome.ended == "answered" and "name" in answer:
             answer.update(causal=tuple(answer["causal"]), dtypes=tuple(answer["dtypes"]))
@@ -71,7 +71,7 @@ class Visitor:
             "cells": [asdict(cell) for cell in cells],
             **self._limits(),
         }
-        outcome = server.ask(request, log=self._log("survey"), allow=self.budget.load_timeout)
+        outcome = server.ask(request, log=self.log("survey"), allow=self.budget.load_timeout)
         answers = outcome.answer.get("cells") or [(None, None)] * len(cells)
         for cell, (reason, formula) in zip(cells, answers, strict=True):
             self.surveys[cell.id] = (reason, formula)
@@ -119,7 +119,7 @@ class Visitor:
         request = {"question": question, "cell": asdict(cell), "gemm": provider, "seed": self.seed}
         return server.ask(
             {**request, **self._limits(), **more},
-            log=self._log(cell.id),
+            log=self.log(cell.id),
             allow=self.budget.load_timeout,
             memory=more.get("memory_limit", self.budget.memory_limit) + _WATCHDOG_SLACK,
             until=until,
@@ -143,7 +143,8 @@ class Visitor:
             "path": sys.path,
         }
 
-    def _log(self, name: str) -> Path:
+    def log(self, name: str) -> Path:
+        """The file that takes what children print."""
         self.logs.mkdir(parents=True, exist_ok=True)
         return self.logs / f"{name}.log"
 

@@ -29,7 +29,9 @@ from effbench.check import check
 from effbench.conformance import checks_for
 from effbench.declaration import describe, formula, unsupported
 from effbench.errors import BadInput, EffbenchError
-from effbench.meters import counts, memory, time
+from effbench.limits import limit_memory
+from effbench.meters import counts, memory, resident, time
+from effbench.meters.neighbours import neighbours
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
 from effbench.subject import Unsupported, build_subject, quarter
@@ -43,8 +45,10 @@ _PREDICT_S = 2
 
 def prepare(kind: str) -> None:
     """What a fork server does once, for all its children; it must not compute."""
+    Registry.installed(MECHANISMS)  # the system's tables of distributions are then in the children's caches
     if kind == "memory":
         memory.preheat()
+        resident.can_reset()
     if kind == "counts":
         # The first fake operation imports for a second; fake tensors have no values, so nothing is computed.
         with FakeTensorMode():
@@ -152,7 +156,6 @@ def _time(visit: Visit) -> dict[str, Any]:
     request = visit.request
     mechanism, cell = _opened(visit)
     timeout = request["cell_timeout"]
-    _limit_memory(request["memory_limit"])
     visit.enter("build", request["load_timeout"] + timeout)
     warm: Callable[[], Any] = lambda: None  # noqa: E731 - one that does nothing
     kernels: set[str] = set()
@@ -169,18 +172,21 @@ def _time(visit: Visit) -> dict[str, Any]:
 
     if request["single"]:
         visit.enter("time", timeout)
-    measured = time.measure(
-        subject.call,
-        min_samples=request["min_samples"],
-        min_time=request["min_time"],
-        single=request["single"],
-        warm=warm,
-        tick=tick,
-        device=torch.device(cell.device).type,
-    )
+    with neighbours(cell.threads) as others:
+        measured = time.measure(
+            subject.call,
+            min_samples=request["min_samples"],
+            min_time=request["min_time"],
+            single=request["single"],
+            warm=warm,
+            tick=tick,
+            device=torch.device(cell.device).type,
+        )
+    measured |= {"spent_s": others.seconds, "other_cores": others.cores}
     if cell.compile:
         measured["compile_s"] = measured["first_call_s"]
     flags = measured.pop("flags", [])
+    flags += ["loaded"] if others.disturb else []
     if not request["single"]:  # one more costly pass would buy too little
         visit.enter("time", timeout + _SETTLE_S)
         last: list[Any] = []
@@ -221,7 +227,6 @@ def _memory(visit: Visit) -> dict[str, Any]:
     """Peak memory of one pass above what is in place."""
     request = visit.request
     mechanism, cell = _opened(visit)
-    _limit_memory(request["memory_limit"])
     visit.enter("build", request["load_timeout"] + request["cell_timeout"])
     visit.enter("memory", request["memory_timeout"])
     if request["cold"]:  # what a process takes once, at its first products, is no part of the pass
@@ -246,6 +251,7 @@ def _memory(visit: Visit) -> dict[str, Any]:
 
 def _ceilings(visit: Visit) -> dict[str, Any]:
     torch.set_num_threads(visit.request["threads"])
+    torch.set_float32_matmul_precision(visit.request["precision"])
     visit.enter("time", visit.request["allow"])
     dtypes = visit.request["dtypes"]
     measured = ceilings.measure(dtypes, visit.request["device"])
@@ -297,21 +303,11 @@ def _mechanism(visit: Visit) -> Mechanism:
 
 
 def _opened(visit: Visit) -> tuple[Mechanism, Cell]:
-    """The mechanism and the cell of a question, with the process set as the cell says."""
+    """The mechanism and the cell of a question, with the process set as the cell and its limit say."""
     cell = Cell(**visit.request["cell"])
     torch.set_num_threads(cell.threads)
     torch.set_float32_matmul_precision(cell.precision)
     products.use(visit.request["gemm"])
-    return _mechanism(visit), cell
-
-
-def _limit_memory(budget: int) -> None:
-    """Let the process take this many bytes more than it has; beyond it an allocation fails cleanly."""
-    if sys.platform != "linux":
-        return
-    import resource
-
-    with open("/proc/self/status") as file:
-        used = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData:"))
-    limit = used + budget
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    mechanism = _mechanism(visit)
+    limit_memory(visit.request["memory_limit"])
+    return mechanism, cell

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from effbench.frame import BORROWED, VISIT_FAILED, Run
+from effbench.frame import Run
 from effbench.metrics import METRICS, Scale
+from effbench.plausibility import flags_of, legend, sound
 
 from ._views import ALONG, View, setting_text, step_label
 
@@ -30,26 +31,9 @@ NO_NUMBER = "n/a"
 WIDE = 0.3
 #: Follows a number whose cell carries a flag that may put it in doubt.
 MARK = " †"
-#: The flags that only say how an interval or a sample count came about.
-_MILD = {BORROWED}
 
 #: What is tabulated against length and width.
 TABULATED = ("time_s", "total_bytes", "flops", "tokens_per_s")
-
-FLAGS = {
-    BORROWED: "measured in one process; its interval borrows the run's pooled process-to-process spread",
-    VISIT_FAILED: "a later visit of this cell failed; the numbers are those of the others",
-    "few-samples": "fewer passes than usual, because one takes long",
-    "unsteady": "the passes of a process drifted or jumped",
-    "unverified": "the mechanism has no reference to be compared with",
-    "gradient-unverified": "its reference could not be differentiated, so only the output was compared",
-    "not-finite": "the output of a pass at this size holds values that are not finite",
-    "page-faults": "passes still took new memory from the system, which costs time",
-    "default-allocator": "a warm heap would not fit, so passes pay for fresh memory each time",
-    "resident-excess": "the process came to hold far more than the mechanism asked for",
-    "no-prediction": "its memory could not be predicted before it ran",
-    "no-counts": "its operators could not be counted; FLOPs are the closed form where there is one",
-}
 
 
 @dataclass(frozen=True)
@@ -148,8 +132,8 @@ def flagged_table(run: Run) -> Table:
         [label, setting_text(row, run.varying), row["flags"].replace(";", ", ")]
         for label, (_, row) in zip(run.series[flagged.index], flagged.iterrows(), strict=True)
     ]
-    used = [flag for flag in FLAGS if any(flag in row[2].split(", ") for row in body)]
-    note = "; ".join(f"{flag}: {FLAGS[flag]}" for flag in used)
+    used = legend(flag for flags in flagged["flags"] for flag in flags_of({"flags": flags}))
+    note = "; ".join(f"{flag}: {meaning}" for flag, meaning in used.items())
     return Table("", ["Mechanism", "Setting", "Flags"], body, note)
 
 
@@ -164,7 +148,7 @@ def _entry(row: Mapping[str, Any], name: str, value: float, scale: Scale) -> str
         text += _interval(row["time_low_s"], value, row["time_high_s"], scale)
     if name == "total_bytes":
         text += f" (+{scale.number(row['peak_bytes'])})"
-    return text + (MARK if set(row["flags"].split(";")) - {"", *_MILD} else "")
+    return text + ("" if sound(row, name) else MARK)
 
 
 def _interval(low: float, value: float, high: float, scale: Scale) -> str:

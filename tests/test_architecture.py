@@ -22,6 +22,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "products": set(),
     "attention": set(),
     "source": set(),
+    "plausibility": set(),
+    "growth": set(),
+    "limits": set(),
+    "roofline": set(),
+    "scrutiny": {"growth", "plausibility"},
     "scaffold": set(),
     "registry": {"plugin"},
     "pickled": {"plugin", "registry"},
@@ -34,10 +39,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ceilings": {"products", "environment"},
     "subject": {"cell", "plugin"},
     "check": {"cell", "plugin", "subject"},
-    "conformance": {"cell", "check", "meters", "plugin", "subject"},
+    "conformance": {"cell", "check", "growth", "meters", "plugin", "subject"},
     "worker": {
         *("cell", "record", "registry", "plugin", "products", "meters", "ceilings", "environment"),
-        *("declaration", "subject", "check", "attention", "conformance"),
+        *("declaration", "subject", "check", "attention", "conformance", "limits"),
     },
     "declaration": {"cell", "plugin", "registry", "source"},
     "forkserver": {"worker"},
@@ -48,13 +53,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "estimate": {"cell", "record"},
     "runner": {"cell", "plan", "record", "environment", "visit", "estimate"},
     "store": {"record"},
-    "frame": {"record", "store", "metrics", "stats", "cell"},
+    "frame": {"record", "store", "metrics", "stats", "cell", "roofline", "scrutiny"},
     "fit": {"stats"},
     "verdict": {"frame", "metrics", "stats"},
     "export": {"frame", "metrics"},
     "render": {"frame", "registry"},
+    "calibration": {"plan", "visit"},
     "session": {
-        *("cell", "environment", "frame", "pickled", "plan", "registry", "render", "runner", "store"),
+        *(
+            "calibration",
+            "cell",
+            "environment",
+            "frame",
+            "pickled",
+            "plan",
+            "registry",
+            "render",
+            "runner",
+            "store",
+        ),
         *("servers", "suite", "visit"),
     },
     "api": {"cell", "environment", "grammar", "quantity", "session", "suite"},
@@ -67,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: Nouns that are folders.
 PACKAGES = ("meters", "conformance")
-REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics"}
+REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics", "effbench.plausibility"}
 
 
 def _imported(path: Path) -> Iterator[str]:

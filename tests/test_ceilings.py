@@ -17,7 +17,9 @@ def measured():
 
 def test_shape_and_units(measured):
     result, seconds = measured
-    assert set(result) == {"matmul", "copy", "exp"}
+    assert set(result) == {"device", "threads", "cache_bytes", "matmul", "copy", "exp"}
+    assert (result["device"], result["threads"]) == ("cpu", torch.get_num_threads())
+    assert result["cache_bytes"] is None or result["cache_bytes"] > 1 << 15
     assert set(result["matmul"]) == {"float32", "float16"}
     assert set(result["matmul"]["float32"]) >= {"torch"}
     assert set(result["copy"]) == {"memory", "cache"}

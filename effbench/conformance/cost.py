@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -13,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from effbench.cell import Cell
 from effbench.conformance.trial import Broken, NotApplicable, Trial
+from effbench.growth import terms, value
 from effbench.meters import counts
 from effbench.plugin import Shape
 from effbench.subject import build_subject
@@ -67,22 +65,10 @@ def counted_flops_equal_the_closed_form(trial: Trial) -> None:
 def growth(declared: str, small: Cell, large: Cell) -> float:
     """By how much the fastest term of a declared growth, such as ``h n^2 + n d``, grows between two cells."""
     before, after = ({"n": c.seq, "d": c.dim, "h": c.heads} for c in (small, large))
-    return max(_term(term, after) / _term(term, before) for term in declared.split("+"))
-
-
-def _term(term: str, sizes: Mapping[str, int]) -> float:
-    """A product such as ``n d log n``; letters of options (s, r) do not change, so they count as 1."""
-    value = 1.0
-    for log, letter, power in re.findall(r"(log\s+)?([a-z])(?:\^(\d+))?", _checked(term)):
-        size = float(sizes.get(letter, 1))
-        value *= math.log2(size) if log else size ** int(power or 1)
-    return value
-
-
-def _checked(term: str) -> str:
-    if not re.fullmatch(r"\s*(?:(?:log\s+)?[ndshr](?:\^\d+)?\s*)+", term):
-        raise Broken(f"complexity {term.strip()!r} is no product of n, d, s, h, r and log n")
-    return term
+    try:
+        return max(value(term, after) / value(term, before) for term in terms(declared))
+    except ValueError as error:
+        raise Broken(str(error)) from None
 
 
 def _countable(trial: Trial, mode: str) -> tuple[Cell, bool]:

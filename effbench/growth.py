@@ -1,0 +1,58 @@
+"""Declared growth, such as ``n^2 d + n d log n``: sums of products of n, d, s, h, r and log n."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+LETTERS = "ndshr"
+#: What is written leaves coefficients out: one term may weigh so many times another of the sum.
+COEFFICIENTS = 16.0
+_TERM = re.compile(rf"\s*(?:(?:log\s+)?[{LETTERS}](?:\^\d+)?\s*)+")
+
+
+def terms(declared: str) -> list[str]:
+    """The products of a sum.
+
+    Raises:
+        ValueError: one is no product of n, d, s, h, r and log n.
+    """
+    found = declared.split("+")
+    for term in found:
+        if not _TERM.fullmatch(term):
+            raise ValueError(f"complexity {term.strip()!r} is no product of n, d, s, h, r and log n")
+    return found
+
+
+def value(term: str, sizes: Mapping[str, float]) -> float:
+    """A product at some sizes; letters that have none there do not change, so they count as 1."""
+    product = 1.0
+    for log, letter, power in re.findall(r"(log\s+)?([a-z])(?:\^(\d+))?", term):
+        size = float(sizes.get(letter, 1))
+        product *= math.log2(max(size, 2.0)) if log else size ** int(power or 1)
+    return product
+
+
+def factors(declared: str, small: Mapping[str, float], large: Mapping[str, float]) -> tuple[float, float]:
+    """(least, most) by which a declared sum grows between two sizes, whatever its coefficients are.
+
+    The sum grows least where its slowest terms weigh most, and most where its fastest do; a coefficient
+    may be up to ``COEFFICIENTS`` times another.
+
+    Raises:
+        ValueError: as ``terms``.
+    """
+    pairs = sorted(
+        ((value(term, small), value(term, large)) for term in terms(declared)),
+        key=lambda pair: pair[1] / pair[0],
+    )
+    grown = []
+    for split in range(len(pairs) + 1):
+        for slow, fast in ((COEFFICIENTS, 1.0), (1.0, COEFFICIENTS)):
+            weights = [slow] * split + [fast] * (len(pairs) - split)
+            before, after = (
+                sum(w * pair[side] for w, pair in zip(weights, pairs, strict=True)) for side in (0, 1)
+            )
+            grown.append(after / before)
+    return min(grown), max(grown)

@@ -1,0 +1,97 @@
+"""What each flag of a row means, and which rows may support a finding.
+
+A flag is a name on a row. Some only say how a number came about; others put it in doubt, and then the row
+keeps its numbers and its place in every table, but no sentence of a report may rest on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TIME, MEMORY, WORK = "time", "memory", "work"
+EVERYTHING = (TIME, MEMORY, WORK)
+
+#: Which of the three a column of the frame, or ``total_bytes``, rests on.
+_RESTS_ON: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("time_s", "time_low_s", "time_high_s", "tokens_per_s"), (TIME,)),
+    **dict.fromkeys(("peak_bytes", "alloc_bytes", "live_bytes", "total_bytes"), (MEMORY,)),
+    **dict.fromkeys(("flops", "transcendentals", "bytes_moved", "instructions"), (WORK,)),
+    **dict.fromkeys(("flops_per_s", "ceiling_fraction"), (TIME, WORK)),
+}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What a flag says, and what it puts in doubt: nothing, time, memory, work (FLOPs and their like)."""
+
+    meaning: str
+    doubts: tuple[str, ...] = ()
+
+
+#: Every flag that effbench sets. The first ones are remarks, the others doubts.
+FLAGS: Mapping[str, Flag] = {
+    "borrowed": Flag(
+        "measured in one process; its interval borrows the run's pooled process-to-process spread"
+    ),
+    "unverified": Flag("the mechanism has no reference to be compared with"),
+    "gradient-unverified": Flag("its reference could not be differentiated, so only the output was compared"),
+    "no-prediction": Flag("its memory could not be predicted before it ran"),
+    "no-counts": Flag("its operators could not be counted; FLOPs are the closed form where there is one"),
+    "few-samples": Flag("fewer passes than usual, because one takes long", (TIME,)),
+    "unsteady": Flag("the passes of a process drifted or jumped", (TIME,)),
+    "visit-failed": Flag("a later visit of this cell failed; the numbers are those of the others", (TIME,)),
+    "page-faults": Flag("passes still took new memory from the system, which costs time", (TIME,)),
+    "default-allocator": Flag("a warm heap would not fit, so passes pay for fresh memory each time", (TIME,)),
+    "loaded": Flag("other processes needed cores that the passes needed too", (TIME,)),
+    "flat": Flag(
+        "at least 8 times as long as a cell that took about as much time: not all of it was worked on, or "
+        "the work is hidden by the cost of calls",
+        (TIME,),
+    ),
+    "off-declared": Flag(
+        "from the next shorter cells on, time grows far from how the mechanism declares it to", (TIME,)
+    ),
+    "above-ceiling": Flag(
+        "faster than this machine multiplies or copies: work was left out, or is counted wrongly",
+        (TIME, WORK),
+    ),
+    "peak-too-low": Flag("the peak is below the output that the pass must hold", (MEMORY,)),
+    "resident-excess": Flag("the process came to hold far more than the mechanism asked for", (MEMORY,)),
+    "memory-off-declared": Flag(
+        "from the next shorter cells on, memory grows far faster than the mechanism declares", (MEMORY,)
+    ),
+    "params-differ": Flag(
+        "a block or model with parameters over 10 % more or fewer than the baseline's: not the same capacity",
+        EVERYTHING,
+    ),
+    "not-finite": Flag("the output of a pass at this size holds values that are not finite", EVERYTHING),
+}
+
+
+def doubts(flag: str) -> tuple[str, ...]:
+    """What a flag puts in doubt; a flag that the table does not know puts everything in doubt."""
+    return FLAGS[flag].doubts if flag in FLAGS else EVERYTHING
+
+
+def flags_of(row: Mapping[str, Any]) -> list[str]:
+    """The flags of a row of the frame, in their order."""
+    return [flag for flag in str(row["flags"]).split(";") if flag]
+
+
+def sound(row: Mapping[str, Any], metric: str = "") -> bool:
+    """Whether a row of the frame may support a finding about a metric, or about anything at all.
+
+    True where the row has numbers (``status`` ok) and none of its flags puts the metric in doubt; without
+    a metric, where none puts anything in doubt. ``row`` needs ``status`` and ``flags`` (joined by ``;``).
+    """
+    rests_on = _RESTS_ON.get(metric, EVERYTHING)
+    return row["status"] == "ok" and not any(set(doubts(flag)) & set(rests_on) for flag in flags_of(row))
+
+
+def legend(flags: Any) -> dict[str, str]:
+    """The meaning of each of some flags, in the table's order, unknown ones last."""
+    asked = set(flags)
+    known = {name: flag.meaning for name, flag in FLAGS.items() if name in asked}
+    return known | dict.fromkeys(sorted(asked - set(FLAGS)), "a flag that this version does not know")

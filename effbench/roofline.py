@@ -1,0 +1,76 @@
+"""The least time in which this machine could do what a cell did, by its ceilings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: A cell is above its ceiling beyond so much, on top of the ceiling's own spread.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Seconds that no pass can undercut, and the relative spread of the rate that says so."""
+
+    seconds: float
+    spread: float
+
+    def exceeded_by(self, time_s: float) -> bool:
+        """Whether a pass was faster than this machine can be."""
+        return self.seconds > (1 + MARGIN + self.spread) * time_s
+
+
+def bound(
+    ceilings: Mapping[str, Any],
+    *,
+    dtype: str,
+    device: str,
+    threads: int,
+    providers: Iterable[str],
+    flops: float | None,
+    bytes_moved: float | None,
+    held_bytes: float | None,
+    time_s: float,
+) -> Bound | None:
+    """max(FLOPs / rate of products, bytes / bandwidth); None where the run knows no ceiling for either.
+
+    The rate is that of the fastest of the ``providers`` that ran (of all, where none is known). Bytes that
+    fit the caches with everything held, or that moved faster than memory can, moved at the caches' rate.
+    """
+    rates = at(ceilings, device, threads)
+    found = []
+    if flops is not None and (rate := _product_rate(rates, dtype, providers)):
+        found.append(Bound(flops / rate["flops_per_s"], rate.get("spread") or 0.0))
+    if bytes_moved is not None:
+        found += _carried(rates, bytes_moved, held_bytes, time_s)
+    return max(found, key=lambda one: one.seconds, default=None)
+
+
+def at(ceilings: Mapping[str, Any], device: str, threads: int) -> Mapping[str, Any]:
+    """The ceilings for a device and a number of threads; the run's first ones where they name neither."""
+    everyone: list[Mapping[str, Any]] = [ceilings, *ceilings.get("others", ())]
+    for one in everyone:
+        if one.get("device", device) == device and one.get("threads", threads) == threads:
+            return one
+    return {}
+
+
+def _product_rate(rates: Mapping[str, Any], dtype: str, providers: Iterable[str]) -> Mapping[str, Any] | None:
+    by_provider = rates.get("matmul", {}).get(dtype, {})
+    ran = [by_provider[name] for name in providers if name in by_provider]
+    return max(ran or by_provider.values(), key=lambda rate: float(rate["flops_per_s"]), default=None)
+
+
+def _carried(rates: Mapping[str, Any], amount: float, held: float | None, time_s: float) -> list[Bound]:
+    copies = rates.get("copy", {})
+    bounds = {
+        name: Bound(amount / rate["bytes_per_s"], rate.get("spread") or 0.0) for name, rate in copies.items()
+    }
+    cached, memory = bounds.get("cache"), bounds.get("memory")
+    capacity = rates.get("cache_bytes")
+    fits = capacity is not None and held is not None and held <= capacity
+    if cached and memory and (fits or memory.exceeded_by(time_s)):
+        return [cached]
+    return [one for one in (memory or cached,) if one]

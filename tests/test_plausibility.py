@@ -1,0 +1,61 @@
+"""Flags: each that the code sets has a meaning; doubts keep a row out of findings, remarks do not."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from effbench.plausibility import FLAGS, legend, sound
+
+ROOT = Path(__file__).parents[1]
+
+
+def row(*flags: str, status: str = "ok") -> dict[str, str]:
+    return {"status": status, "flags": ";".join(flags)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "metric", "expected"),
+    [
+        ((), "", True),
+        (("borrowed", "unverified", "no-counts"), "", True),
+        (("unsteady",), "", False),
+        (("unsteady",), "time_s", False),
+        (("unsteady",), "peak_bytes", True),
+        (("peak-too-low",), "tokens_per_s", True),
+        (("borrowed", "peak-too-low"), "total_bytes", False),
+        (("above-ceiling",), "ceiling_fraction", False),
+        (("not-finite",), "alloc_bytes", False),
+        (("of-a-later-version",), "time_s", False),
+    ],
+)
+def test_a_row_supports_a_finding_unless_a_flag_doubts_its_metric(flags, metric, expected):
+    assert sound(row(*flags), metric) is expected
+
+
+def test_a_row_without_numbers_supports_none():
+    assert not sound(row(status="oom"))
+
+
+def test_every_flag_that_is_set_is_in_the_table():
+    found = set().union(*(_flags_set(path) for path in sorted((ROOT / "effbench").rglob("*.py"))))
+    assert {"few-samples", "page-faults", "unverified", "borrowed"} <= found, "the search has gone blind"
+    assert found <= set(FLAGS)
+
+
+def _flags_set(path: Path) -> set[str]:
+    """The literals in ``flags.append("x")``, ``flags += ["x"]`` and ``flags = ["x"]``."""
+    found: list[ast.AST] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("flags.append"):
+            found += node.args
+        if isinstance(node, ast.Assign | ast.AugAssign):
+            target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
+            if ast.unparse(target).endswith("flags"):
+                found += [part for part in ast.walk(node.value) if isinstance(part, ast.List)]
+    literals = {part.value for node in found for part in ast.walk(node) if isinstance(part, ast.Constant)}
+    return {text for text in literals if isinstance(text, str)}
+
+
+def test_a_legend_is_in_the_order_of_the_table():
+    assert list(legend(["unsteady", "borrowed", "new"])) == ["borrowed", "unsteady", "new"]
