@@ -40,7 +40,8 @@ class Run:
     """A loaded run.
 
     ``frame`` has one row a cell; ``records`` is every line of the file, stale ones too; ``info`` is
-    ``run.json``; ``visits`` holds the records that count, by cell and in the order of rounds.
+    ``run.json``; ``visits`` holds the records that count, by cell and in the order of rounds; ``folder`` is
+    where it was read from.
     """
 
     frame: pd.DataFrame
@@ -48,6 +49,7 @@ class Run:
     info: dict[str, Any]
     visits: Mapping[str, Sequence[Record]]
     spread: float | None  # pooled process-to-process deviation of log medians
+    folder: Path
 
     def answer(self, cell_id: str) -> Record | None:
         """The record that decides a cell's status; None while it has no answer."""
@@ -57,6 +59,11 @@ class Run:
     def samples(self, cell_id: str) -> list[list[float]]:
         """Seconds of each pass of a cell, one list a process."""
         return _groups(self.visits.get(cell_id, ()))
+
+    def log(self, cell_id: str) -> str:
+        """What the processes that measured a cell printed; nothing where they were silent."""
+        path = self.folder / "logs" / f"{cell_id}.log"
+        return path.read_text(errors="replace") if path.is_file() else ""
 
     def values(self, metric: str) -> pd.Series[float]:
         """One value a row: a column of numbers, or ``total_bytes`` = live + peak."""
@@ -122,11 +129,13 @@ def load_run(folder: Path | str) -> Run:
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     mechanisms, baseline = info.get("mechanisms", {}), str(info.get("baseline") or "")
-    for cell_id, found in suspicions(frame, mechanisms, baseline).items():
-        here = frame["id"] == cell_id
-        frame.loc[here, "flags"] = [";".join(filter(None, [*frame.loc[here, "flags"], *found]))]
+    found = suspicions(frame, mechanisms, baseline)
+    frame["flags"] = [
+        ";".join(filter(None, [flags, *found.get(cell_id, ())]))
+        for cell_id, flags in zip(frame["id"], frame["flags"], strict=True)
+    ]
     types = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(("status", "reason", "flags", "id"), "str")
-    return Run(frame.astype(types), records, info, visits, spread)
+    return Run(frame.astype(types), records, info, visits, spread, Path(folder))
 
 
 def write_table(run: Run, path: Path | str | TextIO) -> None:

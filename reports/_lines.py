@@ -34,7 +34,7 @@ def lines_of(run: Run, view: View, name: str) -> list[Line]:
     rows = view.rows.assign(value=run.values(name)[view.rows.index], step=view.rows[view.along])
     low, high = ("time_low_s", "time_high_s") if name == "time_s" else ("value", "value")
     rows = rows.assign(low=rows[low], high=rows[high])
-    variants = _variants(run)
+    variants = variants_of(run)
     found = []
     for label in view.series:
         own = rows[rows["series"] == label].sort_values("step")
@@ -53,7 +53,7 @@ def _breaks(rows: pd.DataFrame) -> list[tuple[int, str]]:
     return found
 
 
-def _variants(run: Run) -> dict[str, int]:
+def variants_of(run: Run) -> dict[str, int]:
     """Each series' place among the series of its mechanism."""
     order: dict[str, dict[str, int]] = {}
     for mechanism, label in zip(run.frame["mechanism"], run.series, strict=True):

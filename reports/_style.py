@@ -36,6 +36,22 @@ COLOURS = (
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*")
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 
+#: What each of ``COLOURS`` becomes on a dark ground: the same hue, light enough.
+DARK_COLOURS = (
+    "#4DA6E0",
+    "#F0B030",
+    "#2FC79B",
+    "#E29CC8",
+    "#8FD3F8",
+    "#FF8A3D",
+    "#FFFFFF",
+    "#E06A98",
+    "#CFCF66",
+    "#A59AF2",
+    "#ABABAB",
+    "#5FC27C",
+)
+
 INK, FAINT = "#222222", "#666666"
 
 
@@ -44,6 +60,7 @@ class Look:
     """How one series is drawn."""
 
     colour: str
+    dark: str  # its colour on a dark ground
     marker: str
     dash: str | tuple[float, tuple[float, ...]]
     hollow: bool = False
@@ -54,6 +71,7 @@ def look(mechanism: str, variant: int = 0) -> Look:
     digest = hashlib.sha256(f"{SALT}:{mechanism}".encode()).digest()
     return Look(
         colour=COLOURS[digest[0] % len(COLOURS)],
+        dark=DARK_COLOURS[digest[0] % len(COLOURS)],
         marker=MARKERS[(digest[1] + variant // len(DASHES)) % len(MARKERS)],
         dash=DASHES[(digest[2] + variant) % len(DASHES)],
         hollow=variant % 2 == 1,

@@ -145,13 +145,13 @@ def _entry(row: Mapping[str, Any], name: str, value: float, scale: Scale) -> str
         return NO_NUMBER
     text = scale.number(value)
     if name == "time_s" and pd.notna(row["time_low_s"]):
-        text += _interval(row["time_low_s"], value, row["time_high_s"], scale)
+        text += interval(row["time_low_s"], value, row["time_high_s"], scale)
     if name == "total_bytes":
         text += f" (+{scale.number(row['peak_bytes'])})"
     return text + ("" if sound(row, name) else MARK)
 
 
-def _interval(low: float, value: float, high: float, scale: Scale) -> str:
+def interval(low: float, value: float, high: float, scale: Scale) -> str:
     """Half the width in per cent; both ends where that would mislead."""
     share = (high - low) / 2 / value
     if share >= WIDE:
