@@ -20,68 +20,87 @@ from matplotlib.text import Text
 
 from ._labels import Box, quietest, spread_out
 from ._lines import Line
+from ._style import Sheet
 from ._views import step_label
 
-#: Points.
+#: Points at full size.
 SMALL, TEXT, LABEL_GAP = 8.5, 9.5, 11.5
-#: Inches a row above the axes.
+#: Inches a row above the axes, at full size.
 ROW = 0.19
 
 
-def text_size(figure: Figure, text: str) -> tuple[float, float]:
+def text_size(figure: Figure, text: str, sheet: Sheet) -> tuple[float, float]:
     """Width and height in pixels of a label."""
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    extent = Text(0, 0, f" {text} ", size=TEXT, figure=figure).get_window_extent(renderer)
+    extent = Text(0, 0, f" {text} ", size=TEXT * sheet.scale, figure=figure).get_window_extent(renderer)
     return float(extent.width), float(extent.height)
 
 
-def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], last_step: int) -> None:
+def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], last_step: int, sheet: Sheet) -> None:
     """Names right of the axes for lines that reach the last step, beside their last point for the others."""
     drawn = [line for line in lines if len(line.points)]
     outside = [line for line in drawn if line.end[0] == last_step]
-    point = figure.dpi / 72
+    point = figure.dpi / 72 * sheet.scale
     wanted = [_pixel(axes, line.end) for line in outside]
     heights = spread_out([y for _, y in wanted], LABEL_GAP * point, axes.bbox.y0, axes.bbox.y1)
     for line, (x, y), height in zip(outside, wanted, heights, strict=True):
-        _stroke(figure, (x + 5 * point, y), (x + 15 * point, height), line, linewidth=0.8)
-        _write(figure, (x + 15 * point, height), f" {line.label}", line, TEXT)
+        _stroke(figure, (x + 5 * point, y), (x + 15 * point, height), sheet.colour(line.look), linewidth=0.8)
+        _write(
+            figure, (x + 15 * point, height), f" {line.label}", sheet.colour(line.look), TEXT * sheet.scale
+        )
     obstacles = [spot for line in drawn for spot in _spots(axes, line)]
     taken: list[Box] = []
     for line in drawn:
         if line.end[0] != last_step:
-            box = quietest(_places(figure, axes, line), taken, obstacles)
+            box = quietest(_places(figure, axes, line, sheet), taken, obstacles)
             taken.append(box)
             start = _pixel(axes, line.end)
             end = box.nearest(*start)
             if math.dist(start, end) > 9 * point:
-                _stroke(figure, start, end, line, linewidth=0.8)
-            _write(figure, (box.left, (box.bottom + box.top) / 2), f" {line.label}", line, TEXT)
+                _stroke(figure, start, end, sheet.colour(line.look), linewidth=0.8)
+            _write(
+                figure,
+                (box.left, (box.bottom + box.top) / 2),
+                f" {line.label}",
+                sheet.colour(line.look),
+                TEXT * sheet.scale,
+            )
 
 
-def mark_breaks(figure: Figure, axes: Axes, lines: Sequence[Line], along: str) -> None:
+def mark_breaks(figure: Figure, axes: Axes, lines: Sequence[Line], along: str, sheet: Sheet) -> None:
     """The rows above the axes, the smallest step lowest, so that no stroke crosses a text."""
     gaps = sorted(
         ((step, what, line) for line in lines for step, what in line.breaks), key=lambda gap: gap[0]
     )
     top = axes.bbox.y1
     for row, (step, what, line) in enumerate(gaps):
-        x, y = _pixel(axes, (step, 1.0))[0], top + (row + 0.65) * ROW * figure.dpi
+        x, y = _pixel(axes, (step, 1.0))[0], top + (row + 0.65) * ROW * sheet.scale * figure.dpi
+        colour = sheet.colour(line.look)
         before = line.points[line.points["step"] < step]
         if len(before):
             start = _pixel(axes, (before["step"].iloc[-1], before["value"].iloc[-1]))
-            _stroke(figure, start, (x, top), line, linewidth=0.9, linestyle=":")
-            _stroke(figure, (x, top), (x, y), line, linewidth=0.9, linestyle=":")
-        _stroke(figure, (x, y), (x, y), line, marker="x", markersize=6.5, markeredgewidth=2, linewidth=0)
+            _stroke(figure, start, (x, top), colour, linewidth=0.9, linestyle=":")
+            _stroke(figure, (x, top), (x, y), colour, linewidth=0.9, linestyle=":")
+        _stroke(
+            figure,
+            (x, y),
+            (x, y),
+            colour,
+            marker="x",
+            markersize=6.5 * sheet.scale,
+            markeredgewidth=2 * sheet.scale,
+            linewidth=0,
+        )
         text = f"{line.label}: {what} at {step_label(along, step)}"
-        fits = text_size(figure, text)[0] < x - axes.bbox.x0
-        beside = figure.dpi * (-0.09 if fits else 0.09)
-        _write(figure, (x + beside, y), text, line, SMALL, "right" if fits else "left")
+        fits = text_size(figure, text, sheet)[0] < x - axes.bbox.x0
+        beside = sheet.scale * figure.dpi * (-0.09 if fits else 0.09)
+        _write(figure, (x + beside, y), text, colour, SMALL * sheet.scale, "right" if fits else "left")
 
 
-def _places(figure: Figure, axes: Axes, line: Line) -> list[Box]:
+def _places(figure: Figure, axes: Axes, line: Line, sheet: Sheet) -> list[Box]:
     """Where a label may stand around the last point: to the right, above, below and to the left of it."""
-    (x, y), (width, height) = _pixel(axes, line.end), text_size(figure, line.label)
-    away = 6 * figure.dpi / 72
+    (x, y), (width, height) = _pixel(axes, line.end), text_size(figure, line.label, sheet)
+    away = 6 * figure.dpi / 72 * sheet.scale
     corners = [
         (x + away, y - height / 2),
         (x - width - away / 2, y + away / 2),
@@ -121,17 +140,15 @@ def _pixel(axes: Axes, point: tuple[float, float]) -> tuple[float, float]:
 
 
 def _stroke(
-    figure: Figure, start: tuple[float, float], end: tuple[float, float], line: Line, **style: Any
+    figure: Figure, start: tuple[float, float], end: tuple[float, float], colour: str, **style: Any
 ) -> None:
     (x0, y0), (x1, y1) = figure.transFigure.inverted().transform([start, end])
-    figure.add_artist(Line2D([x0, x1], [y0, y1], color=line.look.colour, **style))
+    figure.add_artist(Line2D([x0, x1], [y0, y1], color=colour, **style))
 
 
 def _write(
-    figure: Figure, place: tuple[float, float], text: str, line: Line, size: float, align: str = "left"
+    figure: Figure, place: tuple[float, float], text: str, colour: str, size: float, align: str = "left"
 ) -> None:
     x, y = figure.transFigure.inverted().transform(place)
-    written = figure.text(
-        x, y, text, size=size, color=line.look.colour, ha=align, va="center", parse_math=False
-    )
-    written.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    written = figure.text(x, y, text, size=size, color=colour, ha=align, va="center", parse_math=False)
+    written.set_path_effects([withStroke(linewidth=2.5, foreground=figure.get_facecolor())])

@@ -23,10 +23,10 @@ class Line:
     breaks: list[tuple[int, str]] = field(default_factory=list)  # first step of each gap, and what happened
 
     @property
-    def end(self) -> tuple[int, float]:
+    def end(self) -> tuple[float, float]:
         """Step and value of the last point."""
         last = self.points.iloc[-1]
-        return int(last["step"]), float(last["value"])
+        return float(last["step"]), float(last["value"])
 
 
 def lines_of(run: Run, view: View, name: str) -> list[Line]:

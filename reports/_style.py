@@ -52,7 +52,34 @@ DARK_COLOURS = (
     "#5FC27C",
 )
 
-INK, FAINT = "#222222", "#666666"
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a figure is drawn on: how wide (inches), on which ground, and at which share of the full size."""
+
+    width: float = 8.0
+    scale: float = 1.0
+    dark: bool = False
+
+    @property
+    def ground(self) -> str:
+        return "#0D1117" if self.dark else "#FFFFFF"
+
+    @property
+    def ink(self) -> str:
+        return "#E6EDF3" if self.dark else "#222222"
+
+    @property
+    def faint(self) -> str:
+        return "#9DA7B1" if self.dark else "#666666"
+
+    @property
+    def grid(self) -> str:
+        return "#2D333B" if self.dark else "#DDDDDD"
+
+    def colour(self, look: Look) -> str:
+        """The colour of a series here."""
+        return look.dark if self.dark else look.colour
 
 
 @dataclass(frozen=True)
@@ -76,3 +103,9 @@ def look(mechanism: str, variant: int = 0) -> Look:
         dash=DASHES[(digest[2] + variant) % len(DASHES)],
         hollow=variant % 2 == 1,
     )
+
+
+#: 1600 pixels across at 200 dots an inch, legible when shown at 800; the same for dark pages.
+LIGHT, DARK = Sheet(), Sheet(dark=True)
+#: One column of a paper.
+COLUMN = Sheet(width=3.35, scale=0.68)

@@ -1,4 +1,4 @@
-"""The scaling plots as PNG files: time, memory and FLOPs by length and by width."""
+"""The figures as PNG files, wide enough to be read at 800 pixels."""
 
 from __future__ import annotations
 

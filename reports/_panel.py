@@ -1,0 +1,81 @@
+"""The frame that every figure shares: a title, the setting below it, one pair of axes."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ._annotations import SMALL, TEXT
+from ._style import Sheet
+
+DPI = 200
+#: Inches at full size.
+LEFT, BOTTOM, TOP, HEIGHT = 0.98, 0.72, 0.78, 4.1
+#: Points at full size.
+LARGE = 12.0
+
+
+def panel(
+    title: str,
+    setting: str,
+    sheet: Sheet,
+    *,
+    height: float = HEIGHT,
+    right: float = 0.3,
+    left: float = LEFT,
+    above: float = 0.0,
+) -> tuple[Figure, Axes]:
+    """A figure and its axes; ``above`` is kept free between axes and title. Inches at full size."""
+    letters = int(12.5 * sheet.width / sheet.scale)
+    heading, lines = wrap(title, int(letters * 0.68)), wrap(setting, letters)
+    head = TOP + 0.16 * (len(lines) - 1) + 0.2 * (len(heading) - 1)
+    total = (BOTTOM + height + above + head) * sheet.scale
+    figure = Figure(figsize=(sheet.width, total), dpi=DPI, facecolor=sheet.ground)
+    FigureCanvasAgg(figure)
+    wide = sheet.width / sheet.scale
+    box = (
+        left / wide,
+        BOTTOM * sheet.scale / total,
+        1 - (left + right) / wide,
+        height * sheet.scale / total,
+    )
+    axes = figure.add_axes(box, facecolor=sheet.ground)
+    down = 0.3
+    for number, text in enumerate([*heading, *lines]):
+        large = number < len(heading)
+        figure.text(
+            min(left, LEFT) / wide,
+            1 - down * sheet.scale / total,
+            text,
+            size=(LARGE if large else SMALL) * sheet.scale,
+            weight="bold" if large else "normal",
+            color=sheet.ink if large else sheet.faint,
+            parse_math=False,
+        )
+        down += 0.22 if number == len(heading) - 1 else 0.2 if large else 0.16
+    axes.tick_params(labelsize=TEXT * sheet.scale, colors=sheet.ink, width=0.8 * sheet.scale)
+    axes.spines[["top", "right"]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(sheet.faint)
+        spine.set_linewidth(0.8 * sheet.scale)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def name_axes(axes: Axes, sheet: Sheet, x: str, remark: str = "") -> None:
+    """The name of the x axis, and a remark right below it."""
+    axes.set_xlabel(x, size=TEXT * sheet.scale, color=sheet.ink)
+    height = axes.figure.get_size_inches()[1] * axes.get_position().height / sheet.scale
+    axes.text(
+        1,
+        -0.56 / height,
+        remark,
+        transform=axes.transAxes,
+        size=SMALL * sheet.scale,
+        color=sheet.faint,
+        ha="right",
+        va="center",
+    )

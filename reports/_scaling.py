@@ -1,0 +1,155 @@
+"""Scaling plots: one quantity against length or width, on log-log axes, every line labelled at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from effbench.metrics import METRICS
+
+from ._annotations import LABEL_GAP, ROW, SMALL, TEXT, label_lines, mark_breaks, text_size
+from ._lines import Line
+from ._panel import DPI, HEIGHT, name_axes, panel
+from ._style import Sheet
+from ._ticks import step_ticks, value_ticks
+from ._views import ALONG, View
+
+Ticks = Callable[[float, float], tuple[list[float], list[str]]]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What stands on the y axis; ``guides`` says whether slopes of growth are drawn beside the lines."""
+
+    title: str
+    ticks: Ticks
+    guides: bool = False
+    level: float | None = None  # a line of reference
+    remark: str = ""
+
+
+def quantity(name: str, view: View) -> Quantity:
+    """A metric of the table as a quantity; what a decode cell costs, it costs a token."""
+    title = METRICS[name].title
+    if view.setting.get("mode") == "decode" and name in ("time_s", "flops"):
+        title += " per token"
+    return Quantity(
+        f"{title} by {x_title(view)}",
+        lambda low, high: value_ticks(name, low, high),
+        guides=METRICS[name].better == "lower",
+        remark="band: 95 % interval" if name == "time_s" else "",
+    )
+
+
+def x_title(view: View) -> str:
+    """What the x axis is called."""
+    decode = view.along == "seq" and view.setting.get("mode") == "decode"
+    return "context length" if decode else ALONG[view.along]
+
+
+def draw(lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet) -> Figure:
+    """One figure; its height grows with the rows for broken lines."""
+    probe, _ = panel("", "", sheet)
+    at_the_edge = [line.label for line in lines if len(line.points) and line.end[0] == view.steps[-1]]
+    widths = [text_size(probe, label, sheet)[0] / DPI / sheet.scale for label in at_the_edge]
+    figure, axes = panel(
+        what.title,
+        view.title,
+        sheet,
+        height=max(HEIGHT, len(lines) * LABEL_GAP / 72),
+        right=0.3 + max(widths, default=0.0),
+        above=sum(len(line.breaks) for line in lines) * ROW,
+    )
+    for line in lines:
+        if len(line.points):
+            _plot(axes, line, sheet)
+    _frame(axes, lines, view, what, sheet)
+    if what.guides:
+        _guide(axes, view, sheet)
+    if what.level is not None:
+        axes.axhline(what.level, color=sheet.faint, linewidth=1.2 * sheet.scale, zorder=1)
+    mark_breaks(figure, axes, lines, view.along, sheet)
+    label_lines(figure, axes, lines, view.steps[-1], sheet)
+    return figure
+
+
+def _plot(axes: Axes, line: Line, sheet: Sheet) -> None:
+    gaps = pd.DataFrame({"step": [step for step, _ in line.breaks], "value": math.nan})
+    course = pd.concat([part for part in (line.points, gaps) if len(part)]).sort_values("step")
+    colour = sheet.colour(line.look)
+    axes.plot(
+        course["step"],
+        course["value"],
+        color=colour,
+        linestyle=line.look.dash,
+        linewidth=1.6 * sheet.scale,
+        marker=line.look.marker,
+        markersize=5.5 * sheet.scale,
+        markerfacecolor=sheet.ground if line.look.hollow else colour,
+        markeredgewidth=1 * sheet.scale,
+    )
+    if (line.points["high"] > line.points["low"]).any():
+        axes.fill_between(
+            course["step"], course["low"], course["high"], color=colour, alpha=0.22, linewidth=0, zorder=1
+        )
+
+
+def _frame(axes: Axes, lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet) -> None:
+    """Scales, limits, ticks and what stands beside the axes."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    values = pd.concat([line.points for line in lines if len(line.points)])
+    low = min(values["value"].min(), values["low"].min(), what.level or math.inf)
+    high = max(values["value"].max(), values["high"].max(), what.level or 0)
+    room = max((high / low) ** 0.04, 1.15)
+    axes.set_ylim(low / room, high * room**2)  # labels stand above the highest points
+    edge = (view.steps[-1] / view.steps[0]) ** 0.03
+    axes.set_xlim(view.steps[0] / edge, view.steps[-1] * edge)
+    for axis, (ticks, labels) in (
+        (axes.xaxis, step_ticks(view.along, view.steps)),
+        (axes.yaxis, what.ticks(*axes.get_ylim())),
+    ):
+        axis.set_ticks([], minor=True)
+        axis.set_ticks(ticks, labels=labels, size=TEXT * sheet.scale, color=sheet.ink)
+    axes.grid(color=sheet.grid, linewidth=0.6 * sheet.scale)
+    remark = "; ".join(filter(None, ["log-log axes", what.remark if values["low"].notna().any() else ""]))
+    name_axes(axes, sheet, x_title(view).capitalize(), remark)
+
+
+def _guide(axes: Axes, view: View, sheet: Sheet) -> None:
+    """A key of slopes in the corner that growing lines leave free: how n, n log n and n² rise on these axes."""
+    letter = "n" if view.along == "seq" else "d"
+    first, reach = float(view.steps[0]), (view.steps[-1] / view.steps[0]) ** 0.16
+    low, high = axes.get_ylim()
+    if first <= 1 or reach**2 > (high / low) ** 0.8:
+        return
+    start = high * (low / high) ** 0.04 / reach**2
+    logs = math.log(first * reach) / math.log(first)
+    for name, ratio, side in (
+        (letter, reach, "top"),
+        (f"{letter} log {letter}", reach * logs, "bottom"),
+        (f"{letter}²", reach**2, "center"),
+    ):
+        axes.plot(
+            [first, first * reach],
+            [start, start * ratio],
+            color=sheet.faint,
+            linewidth=0.9 * sheet.scale,
+            zorder=0.9,
+            gid=f"slope {name}",
+        )
+        axes.annotate(
+            name,
+            (first * reach, start * ratio),
+            xytext=(3 * sheet.scale, 0),
+            textcoords="offset points",
+            size=SMALL * sheet.scale,
+            color=sheet.faint,
+            style="italic",
+            va=side,
+        )
