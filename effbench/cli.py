@@ -114,7 +114,9 @@ def run(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    as_: Annotated[str, _option("markdown, png, html, csv, latex", "--as")] = "csv,markdown,png,html",
+    as_: Annotated[
+        str, _option("markdown, png, svg, pdf, html, csv, latex", "--as")
+    ] = "csv,markdown,png,html",
     baseline: Annotated[Text, _option("What others are compared with; none for none.")] = None,
 ) -> None:
     """Render a run again, finished or not."""

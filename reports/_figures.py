@@ -1,10 +1,10 @@
-"""Which figures a run gets: each is drawn only where the run has its data, and on the sheet that is asked for."""
+"""Which figures a run gets: each only where the run has its data, drawn on the sheet that is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from weakref import WeakKeyDictionary
 
@@ -80,7 +80,7 @@ def _along(run: Run, view: View) -> Iterator[Picture]:
             yield Picture(
                 f"{called}-by-{view.along}{view.suffix}",
                 f"{what.title} ({view.title})",
-                lambda sheet, lines=lines, what=what: draw(lines, view, what, sheet),  # type: ignore[misc]
+                partial(draw, lines, view, what),
             )
     for one in (speedup(run, view), roofline(run, view)):
         if one is not None:

@@ -58,7 +58,7 @@ def draw(
     axes.set_yscale("log")
     everything = pd.concat([line.points for line in lines])
     tops = [rate for kind, rate in roofs.values() if kind == "flops"]
-    left, right = everything["step"].min() / 2, everything["step"].max() * 3
+    left, right = everything["step"].min() / 2, everything["step"].max() * 15
     low, high = everything["value"].min() / 2, max(everything["value"].max(), *tops) * 2.2
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
@@ -110,6 +110,7 @@ def _draw_roofs(axes: Any, roofs: Mapping[str, tuple[str, float]], sheet: Sheet)
             color=sheet.faint,
             va=rises,
             annotation_clip=False,
+            zorder=1.5,
         )
         written.set_path_effects([withStroke(linewidth=2.5 * sheet.scale, foreground=sheet.ground)])
 

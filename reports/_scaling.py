@@ -122,7 +122,7 @@ def _frame(axes: Axes, lines: Sequence[Line], view: View, what: Quantity, sheet:
 
 
 def _guide(axes: Axes, view: View, sheet: Sheet) -> None:
-    """A key of slopes in the corner that growing lines leave free: how n, n log n and n² rise on these axes."""
+    """A key of slopes in the corner that growing lines leave free: how n, n log n and n² rise here."""
     letter = "n" if view.along == "seq" else "d"
     first, reach = float(view.steps[0]), (view.steps[-1] / view.steps[0]) ** 0.16
     low, high = axes.get_ylim()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from effbench.frame import AXES, Run
@@ -28,7 +30,7 @@ class Share:
 
 
 def shares(run: Run) -> Iterator[tuple[str, str, Callable[[Sheet], Figure]]]:
-    """Name, title and drawing for each setting, at the greatest length and width that most have at both levels."""
+    """Name, title and drawing for each setting, at the greatest size that most have at both levels."""
     frame = run.frame.assign(series=run.series)
     frame = frame[(frame["status"] == "ok") & frame["level"].isin(["op", "layer"])]
     if frame["level"].nunique() < 2:
@@ -45,17 +47,18 @@ def shares(run: Run) -> Iterator[tuple[str, str, Callable[[Sheet], Figure]]]:
         yield (
             f"shares{f'-{number + 1}' * (len(groups) > 1)}",
             f"{title} ({view.title})",
-            lambda sheet, found=found, view=view: _draw(run, found, view, title, sheet),  # type: ignore[misc]
+            partial(_draw, run, found, view, title),
         )
 
 
-def shares_of(rows) -> list[Share]:  # type: ignore[no-untyped-def]
+def shares_of(rows: pd.DataFrame) -> list[Share]:
     """Every series that has both levels at one point, the fastest layer first."""
     times = rows.pivot_table(index=["series", "mechanism"], columns="level", values="time_s")
     if not {"op", "layer"} <= set(times.columns):
         return []
     both = times.dropna(subset=["op", "layer"]).sort_values("layer")
-    return [Share(m, s, float(t["layer"]), float(t["op"])) for (s, m), t in both.iterrows()]
+    rows_of = both.reset_index().to_dict("records")
+    return [Share(row["mechanism"], row["series"], row["layer"], row["op"]) for row in rows_of]
 
 
 def _draw(run: Run, found: list[Share], view: View, title: str, sheet: Sheet) -> Figure:

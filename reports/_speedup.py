@@ -33,7 +33,7 @@ def speedup(run: Run, view: View) -> tuple[str, str, Callable[[Sheet], Figure]] 
 
 
 def ratios(run: Run, view: View, baseline: str) -> list[Line]:
-    """The baseline's time over each other's; where other code multiplied matrices the line breaks and says so."""
+    """The baseline's time over each other's; a line breaks where other code multiplied its matrices."""
     lines = {line.label: line for line in lines_of(run, view, "time_s")}
     if baseline not in lines:
         return []

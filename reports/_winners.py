@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def winners(run: Run) -> Iterator[tuple[str, str, Callable[[Sheet], Figure]]]:
         yield (
             f"fastest{f'-{number + 1}' * (len(groups) > 1)}",
             f"{title} ({view.title})",
-            lambda sheet, squares=squares, view=view: _draw(run, squares, view, title, sheet),  # type: ignore[misc]
+            partial(_draw, run, squares, view, title),
         )
 
 

@@ -1,4 +1,4 @@
-"""The tables of numbers for a paper: ``tables.tex``, to be read in with ``\\input`` (needs booktabs)."""
+"""For a paper: the tables of numbers, ``tables.tex`` (needs booktabs), and a paragraph, ``methods.tex``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 from effbench.frame import Run
 
 from ._escape import latex
+from ._methods import methods
 from ._tables import TABULATED, Table, point_table, scaling_table
 from ._views import views
 
 
 def render(run: Run, folder: Path) -> None:
-    """Writes ``tables.tex``: one ``table`` environment for every metric and setting."""
+    """Writes ``tables.tex``, one ``table`` environment for every metric and setting, and ``methods.tex``."""
+    (Path(folder) / "methods.tex").write_text(latex(methods(run)) + "\n", encoding="utf-8")
     shown = views(run)
     tables = [scaling_table(run, view, name) for name in TABULATED for view in shown if view.along]
     tables += [point_table(run, view) for view in shown if not view.along]

@@ -1,4 +1,4 @@
-"""The figures as SVG files, each for light and for dark pages: ``time-by-seq.svg``, ``time-by-seq-dark.svg``."""
+"""The figures as SVG, for light pages and for dark ones: ``time-by-seq.svg``, ``time-by-seq-dark.svg``."""
 
 from __future__ import annotations
 

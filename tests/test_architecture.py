@@ -84,7 +84,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: Nouns that are folders.
 PACKAGES = ("meters", "conformance")
-REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics", "effbench.plausibility", "effbench.roofline"}
+REPORT_MAY = {
+    "effbench.frame",
+    "effbench.fit",
+    "effbench.metrics",
+    "effbench.plausibility",
+    "effbench.roofline",
+}
 
 
 def _imported(path: Path) -> Iterator[str]:

@@ -25,6 +25,9 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return load_run(write_example(tmp_path_factory.mktemp("example")))
 
 
+PLOTTED = ("time", "memory", "flops", "throughput", "speedup")
+
+
 def rendered(run: Run, folder: Path) -> dict[str, str]:
     folder.mkdir(exist_ok=True)
     for renderer in RENDERERS:
@@ -43,7 +46,9 @@ def tables(run: Run) -> dict[str, Table]:
 
 
 def test_every_format_is_written(example: Run, tmp_path: Path) -> None:
-    assert set(rendered(example, tmp_path)) == {"table.csv", "report.md", "report.html", "tables.tex"}
+    assert set(rendered(example, tmp_path)) == {
+        *("table.csv", "report.md", "report.html", "tables.tex", "methods.tex")
+    }
 
 
 def test_the_counts_of_statuses_add_up(example: Run) -> None:
@@ -120,14 +125,15 @@ def test_markdown_shows_every_picture_it_wrote(example: Run, tmp_path: Path) -> 
     shown = set(re.findall(r"\]\(([\w-]+\.png)\)", text))
     assert shown == {path.name for path in tmp_path.glob("*.png")}
     assert {
-        f"{what}-by-{along}.png" for what in ("time", "memory", "flops") for along in ("seq", "dim")
+        *(f"{what}-by-{along}.png" for what in PLOTTED for along in ("seq", "dim")),
+        "roofline.png",
     } == shown
 
 
 def test_the_page_needs_no_network(example: Run, tmp_path: Path) -> None:
     text = rendered(example, tmp_path)["report.html"]
     markup = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
-    assert markup.count('src="data:image/png;base64,') == 6
+    assert markup.count('src="data:image/png;base64,') == 11
     assert not re.search(r'(?:src|href)="(?!data:|#)', markup)
     assert "default-src 'none'" in markup
 
@@ -217,6 +223,19 @@ def test_a_point_that_nobody_asked_for_is_not_a_hole(tmp_path: Path) -> None:
 def test_csv_has_one_row_a_cell(example: Run, tmp_path: Path) -> None:
     rows = reader(rendered(example, tmp_path)["table.csv"].splitlines(keepends=True))
     assert len(list(rows)) == 1 + 110
+
+
+def test_the_paragraph_of_methods_has_the_numbers_of_the_run(example: Run, tmp_path: Path) -> None:
+    text = rendered(example, tmp_path)["methods.tex"]
+    for part in (
+        "effbench 0.1.0",
+        "110 cells, 99 of them",
+        "1 to 3 processes",
+        "1 to 36 passes",
+        "6.00 GiB of memory",
+    ):
+        assert part in text
+    assert r"95 \% intervals" in text
 
 
 def test_latex_has_a_table_for_each_metric_and_setting(example: Run, tmp_path: Path) -> None:

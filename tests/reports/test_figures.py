@@ -16,10 +16,11 @@ from matplotlib.text import Text
 from effbench.frame import Run, load_run
 from effbench.reports import _figures
 from effbench.reports._document import document
-from effbench.reports._figures import draw, pictures
+from effbench.reports._figures import pictures
 from effbench.reports._labels import Box, quietest, spread_out
 from effbench.reports._lines import lines_of
-from effbench.reports._style import COLOURS, look
+from effbench.reports._scaling import draw, quantity
+from effbench.reports._style import COLOURS, COLUMN, DARK, DARK_COLOURS, LIGHT, Sheet, look
 from effbench.reports._ticks import step_ticks, value_ticks
 from effbench.reports._views import views
 from tests.synthetic import make_cell, measured, sweep, write_example, write_run
@@ -32,20 +33,18 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return load_run(write_example(tmp_path_factory.mktemp("example")))
 
 
-def figure_of(run: Run, metric: str = "time_s", number: int = 0) -> tuple[Figure, list]:
+def figure_of(run: Run, metric: str = "time_s", number: int = 0, sheet: Sheet = LIGHT) -> tuple[Figure, list]:
     view = views(run)[number]
     lines = lines_of(run, view, metric)
-    return draw(lines, view, metric, "A title"), lines
+    return draw(lines, view, quantity(metric, view), sheet), lines
 
 
 def texts(figure: Figure) -> list[Text]:
     return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
 
 
-@pytest.mark.parametrize("metric", ["time_s", "total_bytes", "flops"])
-@pytest.mark.parametrize("number", [0, 1])
-def test_nothing_is_cut_off_and_every_mechanism_has_its_label(example: Run, metric: str, number: int) -> None:
-    figure, lines = figure_of(example, metric, number)
+def inside(figure: Figure) -> None:
+    """No text reaches over the edge."""
     figure.canvas.draw()
     width, height = figure.get_size_inches() * figure.dpi
     for text in texts(figure):
@@ -54,6 +53,16 @@ def test_nothing_is_cut_off_and_every_mechanism_has_its_label(example: Run, metr
         assert box.y0 >= 0, text
         assert box.x1 <= width, text
         assert box.y1 <= height, text
+
+
+@pytest.mark.parametrize("metric", ["time_s", "total_bytes", "flops", "tokens_per_s"])
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("sheet", [LIGHT, COLUMN], ids=["page", "column"])
+def test_nothing_is_cut_off_and_every_mechanism_has_its_label(
+    example: Run, metric: str, number: int, sheet: Sheet
+) -> None:
+    figure, lines = figure_of(example, metric, number, sheet)
+    inside(figure)
     written = [text.get_text().strip() for text in texts(figure)]
     assert {line.label for line in lines} <= set(written)
 
@@ -103,6 +112,7 @@ def test_too_many_settings_are_said_and_not_drawn(tmp_path: Path, monkeypatch: p
         "time-by-seq.png",
         "memory-by-seq.png",
         "flops-by-seq.png",
+        "throughput-by-seq.png",
     ]
     plots = next(section for section in document(run).sections if section.title == "Plots")
     assert plots.blocks[-1] == "1 more settings stand in the tables only: too many to draw."
@@ -111,7 +121,7 @@ def test_too_many_settings_are_said_and_not_drawn(tmp_path: Path, monkeypatch: p
 def test_a_name_with_dollars_is_not_taken_for_mathematics(tmp_path: Path) -> None:
     cells = sweep("$broken_{")
     run = load_run(write_run(tmp_path, cells, [measured(cell, [0.1]) for cell in cells]))
-    assert len(pictures(run)) == 6
+    assert len([picture.png for picture in pictures(run)]) == 8
 
 
 def test_a_single_point_is_no_scaling_plot(tmp_path: Path) -> None:
@@ -123,7 +133,8 @@ def test_a_single_point_is_no_scaling_plot(tmp_path: Path) -> None:
 def test_pictures_do_not_depend_on_when_they_were_drawn(tmp_path: Path) -> None:
     cells = sweep("toy")
     folder = write_run(tmp_path, cells, [measured(cell, [0.1]) for cell in cells])
-    assert pictures(load_run(folder)) == pictures(load_run(folder))
+    one, other = (pictures(load_run(folder))[0] for _ in range(2))
+    assert [one.saved(form) for form in ("png", "pdf")] == [other.saved(form) for form in ("png", "pdf")]
 
 
 def test_a_mechanism_looks_the_same_whoever_is_there(tmp_path: Path) -> None:
@@ -151,12 +162,18 @@ def test_option_values_share_a_colour_and_differ() -> None:
     assert (one.dash, one.hollow) != (two.dash, two.hollow)
 
 
-def test_colours_stand_out_on_white() -> None:
+def luminance(colour: str) -> float:
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def test_colours_stand_out_on_both_grounds() -> None:
     for colour in COLOURS:
-        channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-        assert 1.05 / (luminance + 0.05) > 2.1, colour
+        assert 1.05 / (luminance(colour) + 0.05) > 2.1, colour
+    for colour in DARK_COLOURS:
+        assert (luminance(colour) + 0.05) / (luminance(DARK.ground) + 0.05) > 4.5, colour
+    assert len(set(DARK_COLOURS)) == len(COLOURS)
 
 
 def test_labels_move_apart_and_keep_their_order() -> None:

@@ -1,0 +1,168 @@
+"""The figures beside the scaling plots: what each draws, where it is drawn, and on which sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from effbench.cell import Cell
+from effbench.frame import Run, load_run
+from effbench.reports import pdf, svg
+from effbench.reports._figures import pictures
+from effbench.reports._speedup import OTHER_PRODUCT, ratios
+from effbench.reports._style import COLUMN, DARK, LIGHT, Sheet
+from effbench.reports._views import views
+from effbench.reports._winners import squares_of
+from tests.reports.test_figures import inside
+from tests.synthetic import make_cell, measured, write_example, write_run
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return load_run(write_example(tmp_path_factory.mktemp("example")))
+
+
+def run_of(folder: Path, times: Iterable[tuple[Cell, float]], **changes: object) -> Run:
+    """A run of three processes a cell, which differ by a few per cent."""
+    pairs = list(times)
+    records = [
+        measured(cell, [time * factor], round=number, process=f"server-{number}", **changes)
+        for cell, time in pairs
+        for number, factor in enumerate((0.98, 1.0, 1.02))
+    ]
+    return load_run(write_run(folder, [cell for cell, _ in pairs], records))
+
+
+def drawn(run: Run, name: str, sheet: Sheet = LIGHT) -> Figure:
+    return next(picture for picture in pictures(run) if picture.name == name).draw(sheet)
+
+
+def words(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+
+
+@pytest.mark.parametrize("name", ["speedup-by-seq", "roofline"])
+@pytest.mark.parametrize("sheet", [LIGHT, DARK, COLUMN], ids=["light", "dark", "column"])
+def test_nothing_is_cut_off(example: Run, name: str, sheet: Sheet) -> None:
+    inside(drawn(example, name, sheet))
+
+
+def test_bands_and_slopes_are_drawn_where_they_mean_something(example: Run) -> None:
+    def slopes(name: str) -> list[str]:
+        return [line.get_gid() for line in drawn(example, name).axes[0].lines if line.get_gid()]
+
+    assert len(drawn(example, "time-by-seq").axes[0].collections) == 10
+    assert not drawn(example, "flops-by-seq").axes[0].collections
+    assert slopes("time-by-seq") == ["slope n", "slope n log n", "slope n²"]
+    assert slopes("memory-by-dim") == ["slope d", "slope d log d", "slope d²"]
+    assert slopes("throughput-by-seq") == slopes("speedup-by-seq") == []
+
+
+def test_the_speedup_is_the_ratio_of_times(tmp_path: Path) -> None:
+    cells = [(make_cell(name, seq=n), n * pace) for name, pace in PACES for n in (1024, 2048)]
+    run = run_of(tmp_path, cells)
+    (line,) = ratios(run, views(run)[0], "mha-sdpa")
+    assert list(line.points["value"]) == pytest.approx([4, 4])
+    assert (line.points["low"] < 4).all()
+    assert (line.points["high"] > 4).all()
+    assert "Speed-up over mha-sdpa" in words(drawn(run, "speedup-by-seq"))
+    assert ratios(run, views(run)[0], "absent") == []
+
+
+PACES = (("mha-sdpa", 4e-6), ("toy", 1e-6))
+
+
+def test_another_matrix_product_is_no_speedup(tmp_path: Path) -> None:
+    cells = [make_cell(name, seq=n) for name, _ in PACES for n in (1024, 2048)]
+    records = [
+        measured(cell, [0.1], path={"gemm": "onednn" if cell.mechanism == "toy" else "torch"})
+        for cell in cells
+    ]
+    run = load_run(write_run(tmp_path, cells, records))
+    (line,) = ratios(run, views(run)[0], "mha-sdpa")
+    assert (len(line.points), line.breaks) == (0, [(1024, OTHER_PRODUCT)])
+    assert "speedup-by-seq" not in [picture.name for picture in pictures(run)]
+
+
+def test_the_roofline_shows_this_machine_and_needs_its_ceilings(example: Run, tmp_path: Path) -> None:
+    text = words(drawn(example, "roofline"))
+    for roof in (
+        "products, torch\n 130 GFLOP/s",
+        "products, onednn\n 260 GFLOP/s",
+        "copies, memory: 46.6 GiB/s",
+    ):
+        assert roof in text
+    cells = [make_cell(seq=n) for n in (1024, 2048)]
+    without = load_run(write_run(tmp_path, cells, [measured(c, [0.1]) for c in cells], ceilings={}))
+    assert "roofline" not in [picture.name for picture in pictures(without)]
+
+
+def test_the_map_names_the_fastest_and_marks_ties(tmp_path: Path) -> None:
+    paces = {"one": lambda n, d: n * d, "two": lambda n, d: 256 * n, "three": lambda n, d: 9 * n * d}
+    cells = [
+        (make_cell(name, seq=n, dim=d), 1e-7 * pace(n, d))
+        for name, pace in paces.items()
+        for n in (1024, 2048)
+        for d in (64, 256, 1024)
+    ]
+    run = run_of(tmp_path, cells)
+    squares = {one.dim: one for one in squares_of(run.frame.assign(series=run.series, product=""))}
+    assert {dim: one.label for dim, one in squares.items() if dim != 256} == {64: "one", 1024: "two"}
+    assert len(squares[256].ties) == 1
+    figure = drawn(run, "fastest")
+    inside(figure)
+    assert len([patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]) == 6
+    assert (
+        words(figure).count("tie: \n") + words(figure).count("tie: one") + words(figure).count("tie: two")
+        >= 2
+    )
+
+
+def test_a_cross_of_lines_is_no_map(example: Run) -> None:
+    assert not [picture for picture in pictures(example) if picture.name.startswith(("fastest", "shares"))]
+
+
+def test_shares_hold_mixing_against_the_whole_layer(tmp_path: Path) -> None:
+    cells = [
+        (make_cell(name, seq=n, level=level), n * pace * (0.25 if level == "op" else 1))
+        for name, pace in PACES
+        for n in (1024, 2048)
+        for level in ("op", "layer")
+    ]
+    figure = drawn(run_of(tmp_path, cells), "shares")
+    inside(figure)
+    text = words(figure)
+    assert text.count("25% mixing") == 2
+    assert "length 2K" in text
+    assert [round(patch.get_width(), 6) for patch in figure.axes[0].patches] == [
+        *(0.000512, 0.001536),
+        *(0.002048, 0.006144),
+    ]
+
+
+def test_decoding_is_told_by_the_token_and_its_context(tmp_path: Path) -> None:
+    cells = [(make_cell("toy", seq=n, mode="decode", causal=True), n * 1e-6) for n in (1024, 2048, 4096)]
+    run = run_of(tmp_path, cells)
+    text = words(drawn(run, "time-by-seq"))
+    assert "Time per token by context length" in text
+    assert "Context length" in text
+
+
+def test_svg_comes_for_light_and_dark_pages_and_pdf_for_a_column(tmp_path: Path) -> None:
+    cells = [(make_cell("toy", seq=n), n * 1e-6) for n in (1024, 2048)]
+    run = run_of(tmp_path / "run", cells)
+    svg.render(run, tmp_path)
+    pdf.render(run, tmp_path)
+    names = {picture.name for picture in pictures(run)}
+    assert {path.name for path in tmp_path.glob("*.svg")} == {
+        f"{n}{s}.svg" for n in names for s in ("", "-dark")
+    }
+    assert LIGHT.ground.lower() in (tmp_path / "time-by-seq.svg").read_text()
+    assert DARK.ground.lower() in (tmp_path / "time-by-seq-dark.svg").read_text()
+    for path in tmp_path.glob("*.pdf"):
+        assert f"/MediaBox [ 0 0 {COLUMN.width * 72:g} ".encode() in path.read_bytes()
