@@ -30,7 +30,7 @@ def panel(
 ) -> tuple[Figure, Axes]:
     """A figure and its axes; ``above`` is kept free between axes and title. Inches at full size."""
     letters = int(12.5 * sheet.width / sheet.scale)
-    heading, lines = wrap(title, int(letters * 0.68)), wrap(setting, letters)
+    heading, lines = wrap(title, int(letters * 0.58)), wrap(setting, letters)
     head = TOP + 0.16 * (len(lines) - 1) + 0.2 * (len(heading) - 1)
     total = (BOTTOM + height + above + head) * sheet.scale
     figure = Figure(figsize=(sheet.width, total), dpi=DPI, facecolor=sheet.ground)
