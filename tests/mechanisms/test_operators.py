@@ -342,17 +342,17 @@ def test_fourier_mix_is_the_real_part_of_fft2(n, d, path, monkeypatch):
     assert_close(x.grad, torch.fft.fft2(top).real, rtol=1e-9, atol=1e-9)
 
 
-def test_dft_matrices_are_kept_for_a_few_lengths():
-    first = fnet.dft_matrices(12, torch.float64, torch.device("cpu"))
-    assert fnet.dft_matrices(12, torch.float64, torch.device("cpu")) is first
-    for n in range(13, 13 + fnet.KEPT):
-        fnet.dft_matrices(n, torch.float64, torch.device("cpu"))
-    assert len(fnet._kept) == fnet.KEPT
-    assert fnet.dft_matrices(12, torch.float64, torch.device("cpu")) is not first
+def test_dft_matrices_are_buffers_as_exact_as_the_dtype_that_the_module_is_moved_to():
+    module, x = built("fnet", 12, dft="matrix", dtype=torch.float32), sample(12)
+    assert module.state_dict() == {}
+    assert sum(b.numel() for b in module.buffers()) == 7**2 + 5**2 + 9**2 + 7**2
+    assert_close(module(x), torch.fft.fft2(x).real, **EXACT)  # in float64, for which it makes others
+    assert_close(module.double()(x), torch.fft.fft2(x).real, **EXACT)
+    assert {b.dtype for b in module.bfloat16().buffers()} == {torch.float32}
 
 
 @pytest.mark.parametrize("gate", ["tanh", "relu", "identity"])
-@pytest.mark.parametrize("name", ["aft-full", "aft-local", "aft-simple"])
+@pytest.mark.parametrize("name", ["aft-full", "aft-local", "aft-simple", "aft-conv"])
 def test_the_gate_is_an_option(name, gate):
     module, x = built(name, 33, causal=True, gate=gate), sample(33)
     with torch.no_grad():
