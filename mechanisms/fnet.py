@@ -152,10 +152,10 @@ def dft_matrices(n: int, dtype: torch.dtype, device: torch.device) -> Matrices:
 
 
 def _at_products(wave: Tensor, first: int, stop: int) -> Tensor:
-    """wave[j k mod n], rows by tiles: the indices take more memory than the matrix."""
+    """wave[j k mod n], rows by tiles, at most some 64: the indices take more memory than the matrix."""
     k = torch.arange(first, stop, device=wave.device)
     matrix = wave.new_empty(len(k), len(k))
-    for a, b in _parts.tiles(len(k), max(1, TILE // max(1, len(k)))):
+    for a, b in _parts.tiles(len(k), max(1, TILE // max(1, len(k)), len(k) // 64)):
         matrix[a:b] = wave[k[a:b, None] * k % len(wave)]
     return matrix
 
