@@ -113,9 +113,11 @@ def test_nothing_measured_is_exit_code_3(effbench: Effbench, tmp_path: Path) -> 
 
 
 def test_a_dry_run_shows_the_cells_and_measures_nothing(effbench: Effbench, tmp_path: Path) -> None:
-    done = effbench("run", "--mechanism", "mha", "--seq", "64,1M", "--dim", "64", "--dry-run", cwd=tmp_path)
+    words = ["--mechanism", "mha", "--seq", "64,1M", "--dim", "64", "--mode", "train", "--dry-run"]
+    done = effbench("run", *words, "--level", "op", "--dtype", "bfloat16", "--causal", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "does not fit" in done.stdout
+    assert re.search("train +causal", done.stdout)
     assert "2 cells" in done.stdout
     assert not list(tmp_path.rglob("records.jsonl"))
 
@@ -124,18 +126,22 @@ def test_a_new_mechanism_runs_and_compares_at_once(effbench: Effbench, tmp_path:
     assert effbench("new", "my-mixer", cwd=tmp_path).returncode == 0
     again = effbench("new", "my-mixer", cwd=tmp_path)
     assert (again.returncode, "is there already" in again.stderr) == (2, True)
-    (tmp_path / "s.toml").write_text('mechanisms = ["mha-sdpa"]\n[axes]\nseq = "16,32"\ndim = 16\n')
-    one_length = ["--seq", "16"]
-    for more, cells in (
-        ([], 4),
-        ([*one_length, "--causal", "--mode", "train"], 2),
-        ([*one_length, "--level", "op", "--dtype", "bfloat16"], 2),
-    ):
-        done = effbench("run", "s.toml", "--with", "my_mixer.py", *more, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        rows = (tmp_path / "results/s/table.csv").read_text().splitlines()[1:]
-        assert len(rows) == cells
-        assert all(",ok," in row for row in rows), rows
+    (tmp_path / "s.toml").write_text(
+        """
+        mechanisms = ["mha-sdpa"]
+        axes = {dim = 16}
+        sweep = [
+            {seq = "16,32"},
+            {seq = 16, causal = true, mode = "train"},
+            {seq = 16, level = "op", dtype = "bfloat16"},
+        ]
+        """
+    )
+    done = effbench("run", "s.toml", "--with", "my_mixer.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "results/s/table.csv").read_text().splitlines()[1:]
+    assert len(rows) == 8
+    assert all(",ok," in row for row in rows), rows
 
 
 def test_two_mechanisms_of_one_name_are_refused(effbench: Effbench, tmp_path: Path) -> None:
