@@ -162,6 +162,20 @@ def noise(
     print(f"\nwrote the floors of {len(floors)} cells on this machine to {noise_file}")
 
 
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    out: Annotated[Path, option("The folder to write.")],
+    apart: Annotated[
+        bool, option("Of several machines write a folder each, inside the given one.", "--apart")
+    ] = False,
+) -> None:
+    """Join runs into one; those of different machines only where they are kept apart."""
+    from effbench.merge import merge as join
+
+    for folder, sources in join(folders, out, apart=apart).items():
+        print(f"wrote {folder} from {', '.join(map(str, sources))}")
+
+
 def _request(
     settings: Settings,
     suite: str | None,

@@ -158,7 +158,7 @@ def compare(
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    to: Annotated[str, _option("csv, json, gha (github-action-benchmark) or bmf (Bencher).", "--to")],
+    to: Annotated[str, _option("csv, json, pytest-benchmark, github-action-benchmark or bencher.", "--to")],
 ) -> None:
     """Write a run's rows to standard output in another tool's form."""
     from effbench.export import export as write
@@ -204,7 +204,7 @@ def new(name: Annotated[str, typer.Argument(help="Of the mechanism: my-mixer wri
     print(f"wrote {path}; compare it at once: effbench run quick --with {path}")
 
 
-for _command in (ci.gate, ci.noise):
+for _command in (ci.gate, ci.noise, ci.merge):
     app.command()(_command)
 
 

@@ -45,6 +45,9 @@ class Paired:
     def __contains__(self, cell_id: str) -> bool:
         return cell_id in self._screened
 
+    def _logs(self, cell_id: str) -> list[float]:
+        return self._deciding.get(cell_id) or self._screened[cell_id]
+
     def _limit(self, cell_id: str, mechanism: str) -> float:
         """The ratio beyond which a slowdown counts: clear of the threshold and of the A/A floor."""
         threshold = self._rules.gate(mechanism, "time_s").relative
@@ -52,7 +55,7 @@ class Paired:
 
     def judge(self, one: Judgement) -> Judgement:
         """The call of one cell's time."""
-        logs = self._deciding.get(one.id) or self._screened[one.id]
+        logs = self._logs(one.id)
         found = interval(logs, self._spread)
         if found is None:
             return replace(one, call="inconclusive", why="a single pair says nothing about how pairs differ")
@@ -67,7 +70,7 @@ class Paired:
         threshold = self._rules.gate(one.mechanism, "time_s").relative
         limit, most = self._limit(one.id, one.mechanism), 1 + EXCLUDED * threshold
         again = one.id in self._deciding
-        if high < 1 / limit:
+        if high < 1 / limit and chance([-log for log in self._logs(one.id)], limit) <= RISK:
             return "faster", f"the interval lies below {1 / limit:.3f}"
         if again:
             risk = self._chances[one.id]

@@ -39,6 +39,7 @@ class Request:
     extra: Sequence[Any] = ()  # mechanisms as Python objects
     fresh: bool = False
     command: str = ""
+    reports: Sequence[str] = REPORTS
 
 
 def measure(request: Request, *, watch: Callable[[Progress], None] = lambda _: None) -> Run:
@@ -70,7 +71,7 @@ def measure(request: Request, *, watch: Callable[[Progress], None] = lambda _: N
             info["circumstances"][-1]["after"] = environment.circumstances()
             store.write_info(info)
             finished = load_run(request.out)
-            write_reports(finished, request.out, REPORTS)
+            write_reports(finished, request.out, request.reports)
     return finished
 
 

@@ -1,7 +1,7 @@
 """Runs the gate again and again on changes that are known, and keeps what it said: the figures of docs/ci.md.
 
-``python docs/ci/show.py FOLDER KIND COUNT [--before "flock LOCK"]`` from a checkout. Gates that FOLDER already holds
-are not run again, so that it can be stopped at any time; ``--table`` prints what is there and runs nothing.
+``python docs/ci/show.py FOLDER KIND COUNT [--before "flock LOCK"]`` from a checkout. Gates that FOLDER
+holds already are not run again, so that it can be stopped at any time; ``--table`` prints what is there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ QUESTION = [
 ]
 CHANGED = "aft_simple"
 
-#: Appended to the file of one mechanism, whose work grows with n: a share of the tokens is computed once more.
+#: Appended to the file of one mechanism, whose work grows with n: a share of the tokens is computed again.
 PLANT = """
 
 def _planted(build):
