@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,8 @@ def github_annotations(
         if one.excused or (level == "warning" and one.call != "inconclusive"):
             continue
         file = str(mechanisms.get(one.mechanism, {}).get("file", ""))
-        where = f"file={_property(os.path.relpath(file, top))}," if file else ""
+        own = bool(file) and Path(file).is_relative_to(top)
+        where = f"file={_property(str(Path(file).relative_to(top)))}," if own else ""
         title = _property(f"{one.cell}: {_title(one)} {one.call}")
         text = f"{_numbers(one)}. {one.why}".lstrip(". ")
         yield f"::{level} {where}title={title}::{_data(text)}"

@@ -19,7 +19,6 @@ from effbench.options import Text, option
 
 if TYPE_CHECKING:
     from effbench.gate import Gated
-    from effbench.judgement import Verdict
     from effbench.runner import Progress
     from effbench.session import Request
     from effbench.settings import Settings
@@ -106,7 +105,7 @@ def gate(
         else:
             found = gate_stored(request, Path(str(baseline)), rules=rules, watch=watch)
     _announce(found, markdown)
-    raise typer.Exit(_code(found.verdict, tolerance))
+    raise typer.Exit(_code(found, tolerance))
 
 
 def noise(
@@ -204,11 +203,15 @@ def _halved(request: Request) -> Request:
     return replace(request, budget=replace(budget, memory_limit=budget.memory_limit // 2, heap_limit=heap))
 
 
-def _code(verdict: Verdict, tolerance: str) -> int:
-    if verdict.overall == "inconclusive" and tolerance == "warn" and verdict.judgements:
+def _code(found: Gated, tolerance: str) -> int:
+    overall = found.verdict.overall
+    if overall != "worse" and not (found.head.frame["status"] == "ok").any():
+        print("effbench: no cell of head could be measured", file=sys.stderr)
+        return NOTHING
+    if overall == "inconclusive" and tolerance == "warn":
         print("effbench: inconclusive, let pass by --inconclusive warn", file=sys.stderr)
         return FINE
-    return {"fine": FINE, "worse": WORSE}.get(verdict.overall, NOTHING)
+    return {"fine": FINE, "worse": WORSE}.get(overall, NOTHING)
 
 
 def _announce(found: Gated, file: Path | None) -> None:

@@ -64,7 +64,7 @@ class Run:
             {
                 visit.pair: visit.time.samples_s
                 for visit in run.visits.get(cell_id, ())
-                if visit.time and visit.pair is not None
+                if visit.time and visit.pair is not None and len(visit.time.samples_s) > 1
             }
             for run in (base, self)
         )

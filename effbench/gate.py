@@ -107,6 +107,8 @@ def compare_trees(
             for look in range(LOOKS if again else 0):
                 before, after = (load_run(folder) for folder in folders)
                 doubtful = suspects(judge(before, after, rules))
+                known = MEMORY if look else set()
+                doubtful = {i: metrics - known for i, metrics in doubtful.items()}
                 first = SCREENING + look * BATCH
                 for number in range(first, first + BATCH):
                     asked = [c for c in asker.cells if _asked_again(doubtful, c, number == first)]
@@ -126,7 +128,9 @@ def gate_stored(
     """
     before = load_run(baseline if baseline.is_dir() else baseline.parent)
     often = replace(request.budget, rounds=((0.1, STORED_VISITS), (1.0, 3)))
-    after = measure(replace(request, out=request.out / "head", budget=often, fresh=True), watch=watch)
+    after = measure(
+        replace(request, out=request.out / "head", budget=often, fresh=True, reports=()), watch=watch
+    )
     verdict = judge(before, after, rules)
     remarks = [
         f"base is {baseline}, measured at another time: a difference of less than 30 % may be the machine's"

@@ -21,7 +21,7 @@ BLOCK_S = 0.01
 #: Seconds between blocks: the threads of the side that is done look for work that long before they sleep.
 PAUSE_S = 0.004
 #: Blocks come in fours, two a side: so many of them within these seconds.
-FOURS, FOURS_S = (2, 6), 0.3
+FOURS, FOURS_S = (3, 6), 0.3
 
 
 def visit_pair(visits: tuple[Visit, Visit], *, whole: bool, memory: bool = False) -> tuple[Record, Record]:
@@ -32,7 +32,8 @@ def visit_pair(visits: tuple[Visit, Visit], *, whole: bool, memory: bool = False
     ended = [(visit.check() or visit.predict()) if whole else None for visit in visits]
     if not any(ended):
         ended = _take_turns(visits)
-    records = []
+    pair, records = visits[0].round, []
+    turns = not any(ended) and all(visit.timed for visit in visits)
     for visit, failure in zip(visits, ended, strict=True):
         failed = failure or (None if visit.timed else visit.time(False))
         if not failed and (whole or memory):
@@ -40,12 +41,11 @@ def visit_pair(visits: tuple[Visit, Visit], *, whole: bool, memory: bool = False
         if not failed and whole:
             failed = visit.count()
         records.append(failed or visit.record("ok"))
-    base, head = records
-    pair = visits[0].round
-    return (
-        base.model_copy(update={"pair": pair, "side": "base"}),
-        head.model_copy(update={"pair": pair, "side": "head"}),
+    base, head = (
+        record.model_copy(update={"pair": pair if turns or not record.time else None, "side": side})
+        for record, side in zip(records, ("base", "head"), strict=True)
     )
+    return base, head
 
 
 def _take_turns(visits: Sequence[Visit]) -> list[Record | None]:

@@ -55,7 +55,7 @@ def suspects(verdict: Verdict) -> dict[str, set[str]]:
     """Cell id -> metrics, of what looks worse or is undecided in a verdict on pairs: to be measured again."""
     found: dict[str, set[str]] = {}
     for one in verdict.judgements:
-        if one.metric != "status" and one.call in ("slower", "bigger", "inconclusive"):
+        if one.metric != "status" and one.call in ("bigger", "inconclusive"):
             found.setdefault(one.id, set()).add(one.metric)
     return found
 

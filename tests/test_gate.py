@@ -89,7 +89,12 @@ def authors(effbench: Effbench, data: Path, tmp_path_factory: pytest.TempPathFac
     text = file.read_text().replace("self.out(x +", "self.out(x) * 0 + self.out(x +")
     file.write_text(text)  # not committed: head is the tree as it stands
     words = ("gate", "--base", "main", "--mechanism", "mine.py:M1,fresh.py", *SMALL, "--out", "g")
-    return Gated(folder, effbench(*words, "--setup", "echo x >> built; pwd", cwd=folder))
+    with pytest.MonkeyPatch.context() as github:
+        github.setenv("GITHUB_ACTIONS", "true")
+        github.setenv("GITHUB_WORKSPACE", str(folder))
+        github.setenv("GITHUB_STEP_SUMMARY", str(folder / "g" / "summary.md"))
+        more = ("--setup", "mkdir -p g; echo x >> built", "--markdown", "g/comment.md")
+        return Gated(folder, effbench(*words, *more, cwd=folder))
 
 
 def test_each_side_runs_its_own_code(own: Gated) -> None:
@@ -143,6 +148,28 @@ def test_both_sides_are_built_and_dependencies_are_compared(authors: Gated) -> N
     assert "dependencies changed, and both sides ran with what is installed here: + torch>=2.6; - torch" in (
         authors.done.stdout
     )
+
+
+def test_github_gets_summary_comment_and_annotations(authors: Gated) -> None:
+    text = (authors.folder / "g" / "comment.md").read_text()
+    assert text == (authors.folder / "g" / "summary.md").read_text()
+    assert text.startswith("### ❌ effbench gate: worse")
+    marks = [line for line in authors.done.stdout.splitlines() if line.startswith("::error ")]
+    assert any(line.startswith("::error file=mine.py,title=mean ") and "FLOPs" in line for line in marks)
+
+
+def test_a_stored_run_of_another_machine_speaks_of_memory_only(effbench: Effbench, own: Gated) -> None:
+    stored = own.folder / "g" / "stored"
+    shutil.copytree(own.folder / "g" / "head", stored)
+    here = read_info(stored)["environment"]
+    for name in ("run.json", "records.jsonl"):
+        (stored / name).write_text((stored / name).read_text().replace(here, "elsewhere"))
+    words = ("gate", "--baseline", "g/stored", "--mechanism", "fnet", *SMALL, "--out", "g/now")
+    done = effbench(*words, cwd=own.folder)
+    assert done.returncode == 0, done.stderr
+    assert "the environments differ, so time is not compared" in done.stdout
+    assert "incomparable" in done.stdout
+    assert "fine: " in done.stdout
 
 
 def test_an_interrupt_leaves_no_worktree(clone: Path, own: Gated) -> None:

@@ -113,7 +113,7 @@ def test_suspicion_and_decision(tmp_path: Path, first: float, later: float | Non
     factors = around(first, SCREENING) + ([] if later is None else around(later, BATCH))
     found = verdict(tmp_path, factors)
     assert time_of(found).call == call
-    assert (CELL.id in suspects(found)) == (call in ("slower", "inconclusive"))
+    assert (CELL.id in suspects(found)) == (call == "inconclusive")
 
 
 def test_noise_that_hides_a_slowdown_is_not_same(tmp_path: Path) -> None:

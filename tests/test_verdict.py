@@ -9,7 +9,7 @@ import pytest
 from effbench.announce import table
 from effbench.errors import BadInput
 from effbench.frame import load_run
-from effbench.judgement import Verdict
+from effbench.judgement import Rules, Verdict
 from effbench.record import FlopsBlock, Memory
 from effbench.verdict import judge
 from tests.synthetic import ENVIRONMENT, failed, make_cell, measured, write_example, write_run
@@ -145,6 +145,17 @@ def test_only_time_is_incomparable_between_environments(tmp_path: Path) -> None:
         "flops": "same",
     }
     assert verdict.overall == "fine"
+
+
+def test_times_of_another_environment_for_advice_never_count(tmp_path: Path) -> None:
+    base = load_run(write_run(tmp_path / "base", [CELL], timed()))
+    other = {"environment": "elsewhere", "environments": {"elsewhere": {}}}
+    slow = timed(2.0, environment="elsewhere")
+    head = load_run(write_run(tmp_path / "head", [CELL], slow, **other))
+    verdict = judge(base, head, Rules(advisory=True))
+    one = next(judgement for judgement in verdict.judgements if judgement.metric == "time_s")
+    assert (one.call, verdict.overall) == ("slower", "fine")
+    assert "advisory only" in one.excused
 
 
 def test_a_number_that_one_side_lacks(tmp_path: Path) -> None:
