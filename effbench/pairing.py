@@ -17,11 +17,11 @@ from effbench.record import Record
 from effbench.visit import Visit
 
 #: Seconds that a block takes at least, so that what the other side left in the caches is a small part of it.
-BLOCK_S = 0.01
+BLOCK_S = 0.02
 #: Seconds between blocks: the threads of the side that is done look for work that long before they sleep.
 PAUSE_S = 0.004
 #: Blocks come in fours, two a side: so many of them within these seconds.
-FOURS, FOURS_S = (3, 6), 0.3
+FOURS, FOURS_S = (3, 6), 0.4
 
 
 def visit_pair(visits: tuple[Visit, Visit], *, whole: bool, memory: bool = False) -> tuple[Record, Record]:
@@ -77,18 +77,19 @@ def _begin(visit: Visit, allocator: str) -> Conversation:
 
 def _alternate(both: Sequence[Conversation], leader: int, patience: float) -> None:
     """Let two children that were asked for blocks take turns, and hear their answers."""
+    first, second = both[leader], both[1 - leader]
     warm = [conversation.listen() for conversation in both]
     seconds = [part["pass_s"] for part in warm if part]
     if len(seconds) == 2:
         # They warmed up at the same time: one block each, alone, tells how long a pass really takes.
+        # The leader's comes last: its first kept block then follows its own, as in every later four.
         passes = _passes(seconds)
-        alone = [_block(conversation, passes, patience, keep=False) for conversation in both]
+        alone = [_block(conversation, passes, patience, keep=False) for conversation in (second, first)]
         seconds = [taken / passes for taken in alone if taken]
     if len(seconds) == 2:
         passes = _passes(seconds)
         least, most = FOURS
         fours = min(most, max(least, int(FOURS_S / (4 * passes * max(seconds) + 4 * PAUSE_S))))
-        first, second = both[leader], both[1 - leader]
         turns = (first, second, second, first) * fours
         all(_block(conversation, passes, patience) for conversation in turns)  # stops where one fails
     for conversation in both:
