@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pandas as pd
 
@@ -64,8 +65,17 @@ class Growth:
         return f"{self.exponent}{' (not as declared)' if self.mismatch else ''}"
 
 
+_CACHE: WeakKeyDictionary[Run, list[Growth]] = WeakKeyDictionary()
+
+
 def growths(run: Run) -> list[Growth]:
-    """Every exponent of a run: along lengths, then along widths."""
+    """Every exponent of a run: along lengths, then along widths; several reports ask for them."""
+    if run not in _CACHE:
+        _CACHE[run] = _find(run)
+    return _CACHE[run]
+
+
+def _find(run: Run) -> list[Growth]:
     return [
         growth_of(run, setting, line, metric)
         for along in ALONG
