@@ -28,7 +28,7 @@ COMPARED = {"time_s": "faster", "total_bytes": "smaller"}
 TILED = "mha-tiled"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rivalry:
     """One mechanism against the baseline in one setting, by one metric."""
 
@@ -154,7 +154,24 @@ def verdict(found: Overtaking, word: str) -> str:
         return f"no difference seen ({first} to {last})"
     if found.cheaper_from is not None:
         return f"{word} from {size_label(int(found.cheaper_from))} on; no difference seen below"
-    return f"none up to {last}"
+    return f"not {word}: none up to {last}"
+
+
+def brief(found: Overtaking) -> str:
+    """Where it becomes cheaper, in as few words as fit a column."""
+    cheaper = [crossing for crossing in found.crossings if crossing.to == "cheaper"]
+    if cheaper:
+        dearer = len(found.crossings) - len(cheaper)
+        more = " …" if dearer or len(cheaper) > 1 else ""
+        return f"≈ {about(cheaper[0].at)}{' extrapolated' * (cheaper[0].kind == 'extrapolated')}{more}"
+    if not found.sizes:
+        return "not known"
+    if found.crossings:
+        return f"up to ≈ {about(found.crossings[0].at)} only"
+    last = size_label(int(found.sizes[-1]))
+    if set(found.signs) == {-1}:
+        return f"{size_label(int(found.sizes[0]))}, the shortest"
+    return f"none up to {last}" if found.cheaper_from is None else size_label(int(found.cheaper_from))
 
 
 def _said(crossing: Crossing, word: str) -> str:

@@ -116,20 +116,39 @@ def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
     as_: Annotated[str, _option("markdown, png, html, csv, latex", "--as")] = "csv,markdown,png,html",
     baseline: Annotated[Text, _option("What others are compared with; none for none.")] = None,
+    at: Annotated[Text, _option("The point to rank at: seq=8192,dim=512")] = None,
+    memory_limit: Annotated[Text, _option("What may be held at that point: 350MiB")] = None,
+    compare: Annotated[Path | None, _option("Another run, to be shown beside this one.")] = None,
 ) -> None:
-    """Render a run again, finished or not."""
+    """Render a run again, finished or not, and answer at a point."""
     from dataclasses import replace
 
-    from effbench.frame import load_run
-    from effbench.render import write_reports
+    from rich.console import Console
 
-    loaded = load_run(folder)
+    from effbench.quantity import parse_bytes
+    from effbench.ranking import is_one_point, parse_point, points
+    from effbench.render import write_reports
+    from effbench.salvage import salvage
+    from effbench.summary import answer, say_what_is_missing
+
+    loaded = salvage(folder)
+    asked: dict[str, Any] = {}
     if baseline is not None:
         known = [*loaded.info["mechanisms"], "none"]
         if baseline not in known:
             raise BadInput(f"--baseline: {baseline!r} is none of {', '.join(known)}")
-        loaded = replace(loaded, info={**loaded.info, "baseline": baseline})
+        asked["baseline"] = baseline
+    if memory_limit is not None:
+        asked["memory_limit"] = parse_bytes(memory_limit, where="memory-limit")
+    if at is not None:
+        asked["at"] = parse_point(at)
+    loaded = replace(loaded, info={**loaded.info, **asked}, beside=salvage(compare) if compare else None)
+    console = Console()
+    if at or memory_limit or is_one_point(loaded):
+        for ranking in points(loaded):
+            answer(loaded, ranking, console)
     write_reports(loaded, folder, [name.strip() for name in as_.split(",")])
+    say_what_is_missing(loaded, Console(stderr=True))
     print(f"wrote {as_} into {folder}")
 
 

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 ALONG = ("seq", "dim")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
     """Rows of one series in the order of their size: the frame's columns, ``series`` and ``total_bytes``."""
 
@@ -28,7 +28,7 @@ class Line:
         return str(self.rows[0]["mechanism"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """Cells that agree in every axis of ``values``, and the lines that they make up."""
 

@@ -8,6 +8,7 @@ whose matrix products came from another provider than the baseline's, are shown 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,12 @@ from effbench.against import TILED, default_baseline, product_of, ratio_of, same
 from effbench.errors import BadInput
 from effbench.frame import AXES, Run
 from effbench.grammar import parse_axis
-from effbench.lines import Row, as_rows, table
+from effbench.lines import Row, as_rows, settings, table
+from effbench.metrics import METRICS
 from effbench.plausibility import sound
 
 #: What may be named in ``--at``: the axes of a cell but those that make a series.
-AT = tuple(axis for axis in AXES if axis not in ("mechanism", "options", "stack"))
+AT = tuple(dict.fromkeys(("seq", "dim", *(a for a in AXES if a not in ("mechanism", "options", "stack")))))
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,33 @@ def rankings(run: Run, point: Mapping[str, Any]) -> list[Ranking]:
     ]
 
 
+#: Points at which a report ranks by itself where no point was asked for.
+POINTS = 8
+
+
+def points(run: Run) -> list[Ranking]:
+    """The rankings of a run: at the point that was asked for, else at one length of each line.
+
+    That is the largest at which the time of most mechanisms is known and not in doubt. Where a run has no
+    line along the length, every point of it is ranked, up to ``POINTS``.
+    """
+    if asked := run.info.get("at"):
+        return rankings(run, asked)
+    found: list[Ranking] = []
+    for setting in settings(run, "seq"):
+        counts = Counter(row["seq"] for line in setting.lines for row in line.rows if sound(row, "time_s"))
+        if counts:
+            length = max(counts, key=lambda seq: (counts[seq], seq))
+            at = {axis: value for axis, value in setting.values.items() if axis in AT}
+            found += rankings(run, {"seq": length, **at})
+    return (found or (rankings(run, {}) if len(run.frame) else []))[:POINTS]
+
+
+def is_one_point(run: Run) -> bool:
+    """Whether a run asked one length and one width only."""
+    return run.frame["seq"].nunique() == run.frame["dim"].nunique() == 1
+
+
 def _ranking(run: Run, setting: dict[str, Any], rows: Sequence[Row]) -> Ranking:
     name = default_baseline(run)
     base = next((row for row in rows if row["mechanism"] == name and row["status"] == "ok"), None)
@@ -170,4 +199,52 @@ def _other_product(run: Run, row: Row, rows: Sequence[Row]) -> str:
     if exact is None or exact["id"] == row["id"] or not same_product(run, row, exact):
         return note
     low, high = ratio_of(run, row, exact, "time_s")
-    return f"{note}; {row['time_s'] / exact['time_s']:.2f} [{low:.2f}, {high:.2f}] of {TILED} on the same"
+    return f"{note}; {row['time_s'] / exact['time_s']:.3g} [{low:.3g}, {high:.3g}] of {TILED} on the same"
+
+
+#: The columns of ``texts``.
+HEADER = ("Rank", "Mechanism", "Time", "Time / baseline's", "Memory (live + peak)", "FLOPs", "Remark")
+
+
+def texts(place: Place) -> tuple[str, ...]:
+    """A row of a ranking in words, under ``HEADER``."""
+    row = place.row
+    if row["status"] != "ok":
+        return "", row["series"], row["status"].upper(), "", "", "", row["reason"]
+    rank = str(place.rank) if place.rank else "–"
+    return (
+        rank,
+        row["series"],
+        time_text(row),
+        ratio_text(place),
+        _number("total_bytes", row),
+        _number("flops", row),
+        place.note,
+    )
+
+
+def ratio_text(place: Place) -> str:
+    """Its time as a share of the baseline's, with the interval: ``0.3 [0.297, 0.304]``; empty without one."""
+    if math.isnan(place.ratio):
+        return ""
+    low, high = place.interval
+    return f"{place.ratio:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
+
+
+def time_text(row: Mapping[str, Any]) -> str:
+    """A time with its interval: ``30.3 ms ±3 %``."""
+    if pd.isna(row["time_s"]):
+        return "n/a"
+    scale = METRICS["time_s"].format([row["time_s"]])
+    interval = (
+        ""
+        if pd.isna(row["time_low_s"])
+        else f" {scale.interval(row['time_low_s'], row['time_s'], row['time_high_s'])}"
+    )
+    return scale(row["time_s"]) + interval
+
+
+def _number(metric: str, row: Mapping[str, Any]) -> str:
+    if pd.isna(row[metric]):
+        return "n/a"
+    return METRICS[metric].text(row[metric]) + ("" if sound(row, metric) else " †")

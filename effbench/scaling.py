@@ -17,7 +17,7 @@ import pandas as pd
 from effbench import fit
 from effbench.fit import Exponent
 from effbench.frame import Run
-from effbench.growth import exponents
+from effbench.growth import exponents, terms
 from effbench.lines import ALONG, Line, Row, Setting, settings
 from effbench.plausibility import flags_of, sound
 
@@ -31,7 +31,7 @@ _TOLERANCE_OF_COUNTS = 0.1
 _OF_GROWTH = frozenset({"off-declared", "memory-off-declared"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Growth:
     """The exponent of one metric of one series in one setting, and what was declared of it."""
 
@@ -119,4 +119,10 @@ def _allowed(declared: str, rows: list[Row], along: str, exponent: Exponent) -> 
     if not declared or exponent.trend == "none":
         return -math.inf, math.inf
     small, large = (next(row for row in rows if row[along] == size) for size in exponent.sizes)
-    return exponents(declared, small, large, along)
+    whole = exponents(declared, small, large, along)
+    if not math.isfinite(whole[0]):
+        return whole
+    # Increments, and a free constant, take out what does not grow: then the other terms stand alone.
+    parts = [exponents(term, small, large, along) for term in terms(declared)]
+    found = [whole, *(part for part in parts if part != (0, 0))]
+    return min(low for low, _ in found), max(high for _, high in found)

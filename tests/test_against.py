@@ -59,7 +59,7 @@ def test_where_a_line_overtakes_a_square(tmp_path: Path) -> None:
     assert found["linear", "time_s"].startswith("faster from ≈ 4.8")
     assert found["linear", "time_s"].endswith(", measured")
     assert found["linear", "total_bytes"].startswith("smaller from ≈ 4.")
-    assert found["fnet", "time_s"] == "none up to 64K"
+    assert found["fnet", "time_s"] == "not faster: none up to 64K"
     assert ("mha-sdpa", "time_s") not in found
 
 
@@ -77,7 +77,7 @@ def test_rows_in_doubt_are_no_part_of_it(tmp_path: Path) -> None:
         return ["unsteady"] if name == "linear" and n >= 4096 else []
 
     run = a_run(tmp_path, {"mha-sdpa": square, "linear": line}, flags=flags)
-    assert said(run)["linear", "time_s"] == "none up to 2K"
+    assert said(run)["linear", "time_s"] == "not faster: none up to 2K"
     assert said(run)["linear", "total_bytes"].startswith("smaller from ≈ 4.")
 
 

@@ -57,8 +57,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fit": set(),
     "crossover": set(),
     "lines": {"frame"},
+    "salvage": {"frame", "record", "store"},
     "against": {"crossover", "frame", "lines", "metrics", "plausibility", "stats"},
-    "ranking": {"against", "frame", "grammar", "lines", "plausibility"},
+    "ranking": {"against", "frame", "grammar", "lines", "metrics", "plausibility"},
     "scaling": {"fit", "frame", "growth", "lines", "plausibility"},
     "verdict": {"frame", "metrics", "stats"},
     "export": {"frame", "metrics"},
@@ -83,13 +84,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verification": {"cell", "environment", "plan", "registry", "servers", "status", "visit"},
     "listing": {"metrics", "plan", "registry", "session"},
     "progress": {"cell", "metrics", "record", "runner"},
-    "summary": {"frame", "metrics"},
+    "summary": {"against", "frame", "lines", "metrics", "plausibility", "ranking", "scaling"},
     "__init__": {"api", "frame"},
     "__main__": {"cli"},
 }
 #: Nouns that are folders.
 PACKAGES = ("meters", "conformance")
-REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics", "effbench.plausibility"}
+#: The run, what is known of numbers and flags, and the answers that are worked out from them.
+REPORT_MAY = {
+    f"effbench.{noun}"
+    for noun in ("frame", "fit", "metrics", "plausibility", "stats", "lines", "scaling", "against", "ranking")
+}
 
 
 def _imported(path: Path) -> Iterator[str]:
