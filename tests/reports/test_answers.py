@@ -167,9 +167,8 @@ def test_a_damaged_run_says_so_first(tmp_path: Path) -> None:
 
 
 def test_another_matrix_product_stands_apart(tmp_path: Path) -> None:
-    cells = [
-        make_cell(name, seq=1024 * 2**p) for name in ("mha-sdpa", "mha-tiled", "linear") for p in range(4)
-    ]
+    names = ("mha-sdpa", "mha-tiled", "linear")
+    cells = [make_cell(name, seq=1024 * 2**power) for name in names for power in range(4)]
     records = [
         measured(
             cell,
