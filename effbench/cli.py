@@ -121,32 +121,16 @@ def report(
     compare: Annotated[Path | None, _option("Another run, to be shown beside this one.")] = None,
 ) -> None:
     """Render a run again, finished or not, and answer at a point."""
-    from dataclasses import replace
-
     from rich.console import Console
 
-    from effbench.quantity import parse_bytes
-    from effbench.ranking import is_one_point, parse_point, points
+    from effbench.ranking import is_one_point
+    from effbench.reading import run_as_asked
     from effbench.render import write_reports
-    from effbench.salvage import salvage
-    from effbench.summary import answer, say_what_is_missing
+    from effbench.summary import answer_at_points, say_what_is_missing
 
-    loaded = salvage(folder)
-    asked: dict[str, Any] = {}
-    if baseline is not None:
-        known = [*loaded.info["mechanisms"], "none"]
-        if baseline not in known:
-            raise BadInput(f"--baseline: {baseline!r} is none of {', '.join(known)}")
-        asked["baseline"] = baseline
-    if memory_limit is not None:
-        asked["memory_limit"] = parse_bytes(memory_limit, where="memory-limit")
-    if at is not None:
-        asked["at"] = parse_point(at)
-    loaded = replace(loaded, info={**loaded.info, **asked}, beside=salvage(compare) if compare else None)
-    console = Console()
+    loaded = run_as_asked(folder, baseline=baseline, at=at, memory_limit=memory_limit, beside=compare)
     if at or memory_limit or is_one_point(loaded):
-        for ranking in points(loaded):
-            answer(loaded, ranking, console)
+        answer_at_points(loaded, Console())
     write_reports(loaded, folder, [name.strip() for name in as_.split(",")])
     say_what_is_missing(loaded, Console(stderr=True))
     print(f"wrote {as_} into {folder}")

@@ -33,8 +33,7 @@ def summarise(run: Run, folder: Path, console: Console) -> None:
         title = f"At length {size_label(_longest(setting))}, {_where(setting.lines[0].rows[0])}"
         _show(console, title, _header(run), _rows(run, setting))
     elif is_one_point(run):
-        for ranking in points(run):
-            answer(run, ranking, console)
+        answer_at_points(run, console)
     baseline = default_baseline(run)
     if lines and baseline:
         console.print(f"= computes the same function as {baseline}; † a flag puts it in doubt", style="dim")
@@ -44,6 +43,12 @@ def summarise(run: Run, folder: Path, console: Console) -> None:
     console.print(
         f"Report: {folder / 'report.md'} · {folder / 'report.html'} · {folder / 'table.csv'}", soft_wrap=True
     )
+
+
+def answer_at_points(run: Run, console: Console) -> None:
+    """Print the answer at the points that were asked for, or that the run gives by itself."""
+    for ranking in points(run):
+        answer(run, ranking, console)
 
 
 def answer(run: Run, ranking: Ranking, console: Console) -> None:
@@ -76,7 +81,9 @@ def answer(run: Run, ranking: Ranking, console: Console) -> None:
 
 
 def say_what_is_missing(run: Run, console: Console) -> None:
-    """Print what an unfinished or damaged run lacks; nothing of a whole one."""
+    """Print what an unfinished or damaged run lacks, and the one beside it; nothing of whole ones."""
+    if run.beside is not None:
+        say_what_is_missing(run.beside, console)
     for text in run.info.get("damage", ()):
         console.print(f"damaged: {text}", style="bold", markup=False)
     waiting = int((run.frame["reason"] == NOT_YET).sum())
@@ -132,7 +139,7 @@ def _costs(row: Row | None) -> tuple[str, str]:
         return "not asked", ""
     if row["status"] != "ok":
         return str(row["status"]).upper(), ""
-    memory = "n/a" if pd.isna(row["total_bytes"]) else METRICS["total_bytes"].text(row["total_bytes"])
+    memory: str = "n/a" if pd.isna(row["total_bytes"]) else METRICS["total_bytes"].text(row["total_bytes"])
     return (
         time_text(row) + ("" if sound(row, "time_s") else " †"),
         memory + ("" if sound(row, "total_bytes") else " †"),

@@ -58,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "crossover": set(),
     "lines": {"frame"},
     "salvage": {"frame", "record", "store"},
+    "reading": {"frame", "quantity", "ranking", "salvage"},
     "against": {"crossover", "frame", "lines", "metrics", "plausibility", "stats"},
     "ranking": {"against", "frame", "grammar", "lines", "metrics", "plausibility"},
     "scaling": {"fit", "frame", "growth", "lines", "plausibility"},
