@@ -72,7 +72,7 @@ def _rivalry(run: Run, setting: Setting, line: Line, base: Line, tiled: Line | N
     found = _overtaking(run, same, metric)
     if not others:
         return Rivalry(setting, line, base, metric, found)
-    exact = [] if tiled is None else _pairs(line, tiled, metric)
+    exact = [] if tiled is None or tiled is line else _pairs(line, tiled, metric)
     exact = [pair for pair in exact if same_product(run, *pair)]
     return Rivalry(
         setting,

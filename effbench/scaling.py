@@ -119,10 +119,12 @@ def _allowed(declared: str, rows: list[Row], along: str, exponent: Exponent) -> 
     if not declared or exponent.trend == "none":
         return -math.inf, math.inf
     small, large = (next(row for row in rows if row[along] == size) for size in exponent.sizes)
-    whole = exponents(declared, small, large, along)
-    if not math.isfinite(whole[0]):
-        return whole
-    # Increments, and a free constant, take out what does not grow: then the other terms stand alone.
-    parts = [exponents(term, small, large, along) for term in terms(declared)]
-    found = [whole, *(part for part in parts if part != (0, 0))]
-    return min(low for low, _ in found), max(high for _, high in found)
+    if not math.isfinite(exponents(declared, small, large, along)[0]):
+        return -math.inf, math.inf
+    # Increments, and a free constant, take out what does not grow, and lean to what grows fastest.
+    alone = {term: exponents(term, small, large, along) for term in terms(declared)}
+    growing = {term: part for term, part in alone.items() if part != (0, 0)}
+    if not growing:
+        return 0.0, 0.0
+    least, most = exponents("+".join(growing), small, large, along)
+    return least, max(most, *(high for _, high in growing.values()))

@@ -35,7 +35,7 @@ def test_a_line_for_each_mechanism(example: Run) -> None:
     lines = {
         cells[0]: cells[1:]
         for line in printed(example, 220).splitlines()
-        if len(cells := [cell.strip() for cell in line.strip("│┃").split("│")]) > 1
+        if len(cells := [cell.strip() for cell in line.strip("│┃").split("│")]) > 1 and cells[0]
     }
     assert set(lines) == {*SHAPES, "mha ="} - {"mha"}
     assert lines["aft-simple"][2:4] == ["0.88–1.06", "2K, the shortest"]
