@@ -83,7 +83,7 @@ def _crossovers(run: Run) -> Iterator[str]:
             ]
             for said, names in _grouped(own, word).items():
                 against = f"{METRICS[metric].title} against {own[0].baseline.series}{where}"
-                yield f"{against}: {_listed(names)}, {said}."
+                yield f"{against}, {said}: {_listed(names)}."
 
 
 def _grouped(found: Sequence[Rivalry], word: str) -> dict[str, list[str]]:
