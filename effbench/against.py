@@ -17,7 +17,7 @@ import pandas as pd
 
 from effbench.crossover import Crossing, Overtaking, overtaking
 from effbench.frame import Run
-from effbench.lines import Line, Row, Setting, settings
+from effbench.lines import Line, Row, Setting, once_a_run, settings
 from effbench.metrics import METRICS, size_label
 from effbench.plausibility import sound
 from effbench.stats import ratio_interval
@@ -51,7 +51,8 @@ def default_baseline(run: Run) -> str:
     return name if name in set(run.frame["mechanism"]) else ""
 
 
-def rivalries(run: Run, metrics: Sequence[str] = tuple(COMPARED)) -> list[Rivalry]:
+@once_a_run
+def rivalries(run: Run) -> list[Rivalry]:
     """Every mechanism against the run's baseline, in every setting with several lengths."""
     baseline = default_baseline(run)
     found = []
@@ -61,7 +62,7 @@ def rivalries(run: Run, metrics: Sequence[str] = tuple(COMPARED)) -> list[Rivalr
         tiled = next((line for line in setting.lines if line.mechanism == TILED), None)
         for line in setting.lines:
             if base is not None and line.series != base.series:
-                found += [_rivalry(run, setting, line, base, tiled, metric) for metric in metrics]
+                found += [_rivalry(run, setting, line, base, tiled, metric) for metric in COMPARED]
     return found
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -176,6 +177,12 @@ def _start_of_regime(regimes: Sequence[object]) -> int:
     return start
 
 
+@lru_cache
+def _quantile(share: float, freedom: int) -> float:
+    """Of chi squared."""
+    return float(chi2.ppf(share, freedom))
+
+
 class _Curve:
     """c0 + c1 n^p held against some points for every p of a grid, and forms that look like it; c >= 0.
 
@@ -189,9 +196,9 @@ class _Curve:
         fitted = _Fitted(np.ones_like(power), power, y, noise)
         best = int(np.argmin(fitted.misfit))
         least, freedom = float(fitted.misfit[best]), max(1, len(n) - 3)
-        self.fits = bool(least <= chi2.ppf(0.99, freedom))
+        self.fits = bool(least <= _quantile(0.99, freedom))
         self.overhead = float(fitted.lower_share[best, 0])
-        self.allowed = least + chi2.ppf(0.95, 1) * max(1.0, least / freedom)
+        self.allowed = least + _quantile(0.95, 1) * max(1.0, least / freedom)
         self.best = float(_GRID[best])
         own = self._within(fitted.misfit)
         with_log = self._within(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from functools import wraps
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from effbench.frame import AXES, Run
 
 Row = dict[str, Any]
+Answer = TypeVar("Answer")
 #: The axes that lines run along.
 ALONG = ("seq", "dim")
 
@@ -37,34 +38,41 @@ class Setting:
     lines: tuple[Line, ...]
 
 
+def once_a_run(answer: Callable[[Run], Answer]) -> Callable[[Run], Answer]:
+    """Remembers what a function says of a run for as long as the run lives: every report asks the same."""
+    known: WeakKeyDictionary[Run, Answer] = WeakKeyDictionary()
+
+    @wraps(answer)
+    def remembered(run: Run) -> Answer:
+        if run not in known:
+            known[run] = answer(run)
+        return known[run]
+
+    return remembered
+
+
 def settings(run: Run, along: str) -> list[Setting]:
     """Every setting of a run in which some series has several lengths (``seq``) or widths (``dim``)."""
-    found = []
-    for values, rows in _groups(table(run), along, run.varying):
-        lines = [
-            Line(str(series), along, tuple(as_rows(own.sort_values(along))))
-            for series, own in rows.groupby("series", sort=False)
-        ]
-        if rows[along].nunique() > 1:
-            found.append(Setting(along, values, tuple(lines)))
-    return found
-
-
-def table(run: Run) -> pd.DataFrame:
-    """The frame with the columns ``series`` and ``total_bytes``."""
-    return run.frame.assign(series=run.series, total_bytes=run.values("total_bytes"))
-
-
-def as_rows(frame: pd.DataFrame) -> list[Row]:
-    """Rows as dictionaries, which are much faster to walk through."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _groups(
-    frame: pd.DataFrame, along: str, varying: tuple[str, ...]
-) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     fixed = [axis for axis in dict.fromkeys(("seq", "dim", *AXES[2:])) if axis != along]
-    fixed = [axis for axis in fixed if axis != "heads" or "heads" in varying]
-    if not frame.empty:
-        for values, rows in frame.groupby(fixed, sort=True):
-            yield dict(zip(fixed, values, strict=True)), rows
+    fixed = [axis for axis in fixed if axis != "heads" or "heads" in run.varying]
+    groups: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
+    for row in rows_of(run):
+        series = groups.setdefault(tuple(row[axis] for axis in fixed), {})
+        series.setdefault(row["series"], []).append(row)
+    return [
+        Setting(along, dict(zip(fixed, key, strict=True)), tuple(_lines(along, series)))
+        for key, series in sorted(groups.items(), key=lambda group: group[0])
+        if len({row[along] for rows in series.values() for row in rows}) > 1
+    ]
+
+
+def _lines(along: str, series: dict[str, list[Row]]) -> Iterator[Line]:
+    for label, rows in series.items():
+        yield Line(label, along, tuple(sorted(rows, key=lambda row: int(row[along]))))
+
+
+@once_a_run
+def rows_of(run: Run) -> list[Row]:
+    """The rows of a run as dictionaries: the frame's columns, ``series`` and ``total_bytes``."""
+    frame = run.frame.assign(series=run.series, total_bytes=run.values("total_bytes"))
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

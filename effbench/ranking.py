@@ -19,7 +19,7 @@ from effbench.against import TILED, default_baseline, product_of, ratio_of, same
 from effbench.errors import BadInput
 from effbench.frame import AXES, Run
 from effbench.grammar import parse_axis
-from effbench.lines import Row, as_rows, settings, table
+from effbench.lines import Row, once_a_run, rows_of, settings
 from effbench.metrics import METRICS
 from effbench.plausibility import sound
 
@@ -109,28 +109,30 @@ def rankings(run: Run, point: Mapping[str, Any]) -> list[Ranking]:
     Raises:
         BadInput: the run has no cell there; the message names the values that it has.
     """
-    rows = table(run)
+    rows = rows_of(run)
     for axis, value in point.items():
-        there = rows[rows[axis] == value]
-        if there.empty:
-            known = ", ".join(map(str, sorted(rows[axis].unique())))
+        there = [row for row in rows if row[axis] == value]
+        if not there:
+            known = ", ".join(map(str, sorted({row[axis] for row in rows})))
             others = " ".join(f"{a}={v}" for a, v in point.items() if a != axis)
-            raise BadInput(
-                f"--at: no cell with {axis}={value}{f' at {others}' if others else ''}; there are {known}"
-            )
+            where = f" at {others}" if others else ""
+            raise BadInput(f"--at: no cell with {axis}={value}{where}; there are {known}")
         rows = there
-    heads = [] if "heads" in run.varying else ["heads"]
-    fixed = [axis for axis in (*AT, "stack") if axis not in heads]
+    fixed = [axis for axis in (*AT, "stack") if axis != "heads" or "heads" in run.varying]
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[axis] for axis in fixed), []).append(row)
     return [
-        _ranking(run, dict(zip(fixed, values, strict=True)), as_rows(part))
-        for values, part in rows.groupby(fixed, sort=True)
+        _ranking(run, dict(zip(fixed, key, strict=True)), own)
+        for key, own in sorted(groups.items(), key=lambda group: group[0])
     ]
 
 
-#: Points at which a report ranks by itself where no point was asked for.
+#: Points at which a run is ranked where none was asked for.
 POINTS = 8
 
 
+@once_a_run
 def points(run: Run) -> list[Ranking]:
     """The rankings of a run: at the point that was asked for, else at one length of each line.
 
@@ -145,7 +147,8 @@ def points(run: Run) -> list[Ranking]:
         if counts:
             length = max(counts, key=lambda seq: (counts[seq], seq))
             at = {axis: value for axis, value in setting.values.items() if axis in AT}
-            found += rankings(run, {"seq": length, **at})
+            there = rankings(run, {"seq": length, **at})
+            found += [one for one in there if one.setting["stack"] == setting.values["stack"]]
     return (found or (rankings(run, {}) if len(run.frame) else []))[:POINTS]
 
 

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import pandas as pd
 
@@ -18,7 +17,7 @@ from effbench import fit
 from effbench.fit import Exponent
 from effbench.frame import Run
 from effbench.growth import exponents, terms
-from effbench.lines import ALONG, Line, Row, Setting, settings
+from effbench.lines import ALONG, Line, Row, Setting, once_a_run, settings
 from effbench.plausibility import flags_of, sound
 
 #: The metrics with an exponent: one timed, the others counted.
@@ -65,17 +64,9 @@ class Growth:
         return f"{self.exponent}{' (not as declared)' if self.mismatch else ''}"
 
 
-_CACHE: WeakKeyDictionary[Run, list[Growth]] = WeakKeyDictionary()
-
-
+@once_a_run
 def growths(run: Run) -> list[Growth]:
-    """Every exponent of a run: along lengths, then along widths; several reports ask for them."""
-    if run not in _CACHE:
-        _CACHE[run] = _find(run)
-    return _CACHE[run]
-
-
-def _find(run: Run) -> list[Growth]:
+    """Every exponent of a run: along lengths, then along widths."""
     return [
         growth_of(run, setting, line, metric)
         for along in ALONG

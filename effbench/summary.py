@@ -117,8 +117,8 @@ def _rows(run: Run, setting: Setting) -> list[tuple[str, ...]]:
     baseline = default_baseline(run)
     crossovers = {
         one.line.series: brief(one.found)
-        for one in rivalries(run, [TIMED])
-        if one.setting.values == setting.values
+        for one in rivalries(run)
+        if one.metric == TIMED and one.setting.values == setting.values
     }
     found = []
     for line in setting.lines:

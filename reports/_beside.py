@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from effbench.frame import Run
-from effbench.lines import Row, as_rows, table
+from effbench.lines import Row, rows_of
 from effbench.metrics import METRICS
 from effbench.plausibility import sound
 from effbench.ranking import time_text
@@ -36,9 +36,9 @@ def _names(run: Run, other: Run) -> tuple[str, str]:
 
 def _cells(run: Run, other: Run, names: Sequence[str]) -> Table:
     """Every cell that both planned."""
-    theirs = {row["id"]: row for row in as_rows(table(other))}
+    theirs = {row["id"]: row for row in rows_of(other)}
     body = []
-    for row in as_rows(table(run)):
+    for row in rows_of(run):
         if row["id"] in theirs:
             match = theirs[row["id"]]
             body.append(

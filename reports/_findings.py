@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from effbench.against import COMPARED, Rivalry, default_baseline, rivalries, verdict
 from effbench.frame import NOT_YET, Run
-from effbench.lines import as_rows
+from effbench.lines import rows_of
 from effbench.metrics import METRICS, size_label
 from effbench.plausibility import sound
 from effbench.ranking import Place, Ranking, points, ratio_text, time_text
@@ -83,7 +83,7 @@ def _crossovers(run: Run) -> Iterator[str]:
             ]
             for said, names in _grouped(own, word).items():
                 against = f"{METRICS[metric].title} against {own[0].baseline.series}{where}"
-                yield f"{against}: {_listed(names)}, {said}."
+                yield f"{against}, {said}: {_listed(names)}."
 
 
 def _grouped(found: Sequence[Rivalry], word: str) -> dict[str, list[str]]:
@@ -132,7 +132,7 @@ def _ran_out(run: Run) -> Iterator[str]:
 
 
 def _doubts(run: Run) -> Iterator[str]:
-    timed = [row for row in as_rows(run.frame) if row["status"] == "ok"]
+    timed = [row for row in rows_of(run) if row["status"] == "ok"]
     flagged = sum(not sound(row, "time_s") for row in timed)
     if flagged:
         yield (

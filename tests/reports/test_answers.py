@@ -114,7 +114,7 @@ def test_a_line_that_overtakes_is_found_with_its_interval(tmp_path: Path) -> Non
     run = load_run(write_run(tmp_path, cells, records))
     said = next(text for text in findings(run) if text.startswith("Time against mha-sdpa"))
     assert re.fullmatch(
-        r"Time against mha-sdpa: linear, faster from ≈ 4\.\d+K \(4\.\d+K–\d\.?\d*K\), measured\.", said
+        r"Time against mha-sdpa, faster from ≈ 4\.\d+K \(4\.\d+K–\d\.?\d*K\), measured: linear\.", said
     )
 
 
