@@ -18,7 +18,7 @@ from effbench.visit import Visit
 
 #: Seconds that a block takes at least, so that what the other side left in the caches is a small part of it.
 BLOCK_S = 0.02
-#: Seconds between blocks: the OpenMP threads of the side that is done spin for up to 8 ms before they sleep, and
+#: Seconds between blocks: OpenMP threads of the side that is done spin for up to 8 ms before they sleep, and
 #: would take a core from the other side.
 PAUSE_S = 0.012
 #: Blocks come in fours, two a side: so many of them within these seconds.
