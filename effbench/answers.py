@@ -45,13 +45,17 @@ class Answers:
             self._missing["flops"] = answer.get("uncounted") or answer.get("reason") or "not counted"
             return
         self._missing.pop("flops", None)
-        for key in ("counted", "needed", "uncounted_ops", "bytes_moved"):
+        for key in ("counted", "uncounted_ops", "bytes_moved"):
             self.flops[key] = answer[key]
+        self.flops["needed"] = answer["needed"] or self.flops.get("needed")
         self._calls = answer["calls"]
 
     def record(self, status: Status, stage: str = "", reason: str = "", caused_by: str = "") -> Record:
         """What the visit came to; numbers only where it is ok."""
         ok = status == "ok"
+        flops = FlopsBlock(**self.flops) if ok and self.flops else None
+        if flops:
+            self.flags += ["counts-differ"] * flops.differs + ["uncounted-ops"] * bool(flops.uncounted_ops)
         return Record(
             id=self.cell.id,
             cell=asdict(self.cell),
@@ -62,7 +66,7 @@ class Answers:
             flags=list(dict.fromkeys(self.flags)),
             time=Time(**self._time) if ok and self._time else None,
             memory=Memory(**self._memory) if ok and self._memory else None,
-            flops=FlopsBlock(**self.flops) if ok and self.flops else None,
+            flops=flops,
             instructions=self._instructions if ok else None,
             missing=self._missing if ok else {},
             path=self._path if ok else {},

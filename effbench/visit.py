@@ -37,6 +37,7 @@ class Visitor:
     environment: str = ""
     faster: Mapping[str, str] = field(default_factory=dict)  # dtype -> provider that gemm auto means
     surveys: dict[str, tuple[str | None, dict[str, float] | None]] = field(default_factory=dict)
+    needed: dict[str, dict[str, float] | None] = field(default_factory=dict)  # closed-form, by cell
     _checked: dict[str, Outcome] = field(default_factory=dict)
 
     def describe(self, spec: str, *, threads: int, source: str = "") -> Description:
@@ -64,9 +65,9 @@ class Visitor:
         request = {"spec": description.spec, "cells": [asdict(cell) for cell in cells], **self._limits()}
         asked = {"question": "survey", **request}
         outcome = server.ask(asked, log=self.log("survey"), allow=self.budget.load_timeout)
-        answers = outcome.answer.get("cells") or [(None, None)] * len(cells)
-        for cell, (reason, formula) in zip(cells, answers, strict=True):
-            self.surveys[cell.id] = (reason, formula)
+        answers = outcome.answer.get("cells") or [(None, None, None)] * len(cells)
+        for cell, (reason, formula, needed) in zip(cells, answers, strict=True):
+            self.surveys[cell.id], self.needed[cell.id] = (reason, formula), needed
 
     def first(
         self, cell: Cell, description: Description, *, predicted: float | None, until: float | None
@@ -78,7 +79,7 @@ class Visitor:
         reason, formula = self.surveys.get(cell.id, (None, None))
         if reason is not None:
             return visit.record("unsupported", "check", reason)
-        visit.flops["formula"] = formula
+        visit.flops |= {"formula": formula, "needed": self.needed.get(cell.id)}
         single = predicted is not None and predicted > self.budget.costly
         return (
             visit.check()

@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from effbench.attention import kernels_of_call
 from effbench.cell import Cell
 from effbench.check import check
 from effbench.conformance import checks_for
-from effbench.declaration import describe, formula, unsupported
+from effbench.declaration import describe, formula, needed, unsupported
 from effbench.errors import BadInput, EffbenchError
 from effbench.limits import limit_memory
 from effbench.meters import counts, instructions, memory, resident, time
@@ -109,11 +110,12 @@ def _describe(visit: Visit) -> dict[str, Any]:
 
 
 def _survey(visit: Visit) -> dict[str, Any]:
-    """For each cell, why it is not supported (None where it is) and its closed-form FLOPs."""
+    """For each cell, why it is not supported (None where it is); its closed-form FLOPs, done and needed."""
     mechanism = _mechanism(visit)
     visit.enter("check", visit.request["load_timeout"])
     cells = [Cell(**cell) for cell in visit.request["cells"]]
-    return {"cells": [[unsupported(mechanism, cell), formula(mechanism, cell)] for cell in cells]}
+    asked = (unsupported, formula, needed)
+    return {"cells": [[each(mechanism, cell) for each in asked] for cell in cells]}
 
 
 def _check(visit: Visit) -> dict[str, Any]:
@@ -141,13 +143,10 @@ def _instructions(visit: Visit) -> dict[str, Any]:
     request = visit.request
     with perf.Counter(perf.INSTRUCTIONS) as counter:  # open before any thread starts that it shall follow
         mechanism, cell = _opened(visit)
-        visit.enter("build", request["load_timeout"] + request["cell_timeout"])
-        warm = _quarter_pass(mechanism, cell, request["seed"]) if request["cold"] else None
-        subject = build_subject(mechanism, cell, seed=request["seed"], ring=2)
-        patience = request["cell_timeout"] + 30
-        found = instructions.measure(
-            subject.call, counter=counter, warm=warm, tick=lambda: visit.enter("counts", patience)
-        )
+        warm = _quarter_pass(visit, mechanism, cell) if request["cold"] else None
+        subject = _built(visit, mechanism, cell, ring=2)
+        tick = partial(visit.enter, "counts", request["cell_timeout"] + 30)
+        found = instructions.measure(subject.call, counter=counter, warm=warm, tick=tick)
     return {"status": "ok", "instructions": found, "fixed_layout": perf.layout_is_fixed()}
 
 

@@ -13,14 +13,15 @@ from effbench.metrics import METRICS
 from ._figures import Picture, pictures, settings_left_out
 from ._machine import plain, rows, sentence
 from ._tables import (
-    TABULATED,
     Table,
     failed_table,
     flagged_table,
     mechanism_table,
+    missing_table,
     point_table,
     scaling_table,
     status_table,
+    tabulated,
 )
 from ._views import View, views
 
@@ -61,6 +62,7 @@ def document(run: Run) -> Document:
         Section("How it was measured", [*METHOD, _facts(run), *_ceilings(run), *_circumstances(run)]),
         Section("Cells without numbers", _failed(run)),
         Section("Flagged cells", _flagged(run)),
+        *([Section("Missing numbers", [missing_table(run)])] if missing_table(run).rows else []),
     ]
     return Document(run.info.get("title") or run.info.get("suite") or "effbench run", sections)
 
@@ -106,7 +108,7 @@ def _counts(run: Run) -> str:
 def _tables(run: Run, shown: Sequence[View]) -> list[Block]:
     """One table a metric and setting along a length or width, one a setting for single points."""
     scaling: list[Block] = [
-        scaling_table(run, view, name) for name in TABULATED for view in shown if view.along
+        scaling_table(run, view, name) for name in tabulated(run) for view in shown if view.along
     ]
     return scaling + [point_table(run, view) for view in shown if not view.along]
 
