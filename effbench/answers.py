@@ -37,7 +37,8 @@ class Answers:
     @property
     def seconds(self) -> float:
         """The median pass; 0 while none was timed."""
-        return statistics.median(self._time["samples_s"]) if self._time else 0.0
+        samples = self._time["samples_s"] if self._time else []
+        return statistics.median(samples) if samples else 0.0
 
     def take_counts(self, answer: Mapping[str, Any]) -> None:
         """The counts of an answer, or why there are none."""

@@ -34,6 +34,7 @@ def describe(spec: str, source: str) -> dict[str, Any]:
         "needed": mechanism.needed is not None,
         "supports": mechanism.supports is not None,
         "origin": registry.origin(spec),
+        "file": getattr(module, "__file__", None) or "",
         "source": source or (source_of(module, before) if module else ""),
     }
 

@@ -58,6 +58,18 @@ class Run:
         """Seconds of each pass of a cell, one list a process."""
         return _groups(self.visits.get(cell_id, ()))
 
+    def pairs(self, base: Run, cell_id: str) -> dict[int, tuple[list[float], list[float]]]:
+        """Samples of base and of this run, by the number of each pair of visits that took turns."""
+        before, after = (
+            {
+                visit.pair: visit.time.samples_s
+                for visit in run.visits.get(cell_id, ())
+                if visit.time and visit.pair is not None and len(visit.time.samples_s) > 1
+            }
+            for run in (base, self)
+        )
+        return {n: (before[n], after[n]) for n in sorted(before.keys() & after.keys())}
+
     def values(self, metric: str) -> pd.Series[float]:
         """One value a row: a column of numbers, or what is derived.
 
@@ -224,9 +236,10 @@ def _times(cell: Cell, groups: list[list[float]], spread: float | None) -> dict[
 
 
 def _memory(visits: Sequence[Record]) -> dict[str, Any]:
-    """The first visit that measured memory has it."""
-    memory = next((visit.memory for visit in visits if visit.memory), None)
-    return {name: getattr(memory, name) for name in _NUMBERS_OF_MEMORY} if memory else {}
+    """The least of the visits that measured memory: what disturbs it only adds."""
+    found = [visit.memory for visit in visits if visit.memory]
+    values = {name: [v for m in found if (v := getattr(m, name)) is not None] for name in _NUMBERS_OF_MEMORY}
+    return {name: min(seen) if seen else None for name, seen in values.items()} if found else {}
 
 
 def _work(visits: Sequence[Record]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ METRICS: dict[str, Metric] = {
         unit="B",
         better="lower",
         format=binary_bytes,
-        gate=Gate(relative=0.01, absolute=16 * 1024),
+        gate=Gate(relative=0.001, absolute=16 * 1024),
     ),
     "live_bytes": Metric(title="Memory in place", unit="B", better="lower", format=binary_bytes),
     "flops": Metric(

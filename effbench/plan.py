@@ -36,6 +36,7 @@ class Description:
     supports: bool = False
     origin: str = ""
     source: str = ""
+    file: str = ""  # that declares it
     error: str | None = None  # why it could not be loaded
 
 

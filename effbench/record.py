@@ -109,6 +109,8 @@ class Record(Part):
     path: dict[str, str] = {}
     params: int | None = None
     round: int = 0
+    pair: int | None = None  # of a gate: visits of both sides with one number took turns
+    side: str = ""  # of a gate: base or head
     source: str = ""
     environment: str = ""
     started: str = ""

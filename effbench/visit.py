@@ -13,7 +13,7 @@ from effbench.answers import Answers
 from effbench.cell import Budget, Cell
 from effbench.errors import BadInput
 from effbench.plan import Description
-from effbench.processes import Outcome
+from effbench.processes import Conversation, Outcome
 from effbench.record import Record
 from effbench.servers import Servers
 from effbench.status import judge
@@ -35,6 +35,7 @@ class Visitor:
     logs: Path
     seed: int
     environment: str = ""
+    path: Sequence[str] = field(default_factory=lambda: list(sys.path))  # what children can import from
     faster: Mapping[str, str] = field(default_factory=dict)  # dtype -> provider that gemm auto means
     surveys: dict[str, tuple[str | None, dict[str, float] | None]] = field(default_factory=dict)
     needed: dict[str, dict[str, float] | None] = field(default_factory=dict)  # closed-form, by cell
@@ -47,15 +48,14 @@ class Visitor:
             BadInput: there is no such object where the specification points, or it is no mechanism.
         """
         server = self.servers.get("counts", threads=threads, allocator="default")
-        request = {"question": "describe", "spec": spec, "source": source, "path": sys.path}
+        request = {"question": "describe", "spec": spec, "source": source, "path": self.path}
         outcome = server.ask(request, log=self.log("describe"), allow=self.budget.load_timeout)
         answer = dict(outcome.answer)
         if outcome.ended == "answered" and "name" in answer:
             answer.update(causal=tuple(answer["causal"]), dtypes=tuple(answer["dtypes"]))
             return Description(**answer)
         _, _, reason = judge(outcome)
-        installed = ":" not in spec and not spec.endswith(".py")  # then it is no slip of the user's
-        if answer.get("bad_input") and not installed:
+        if answer.get("bad_input") and (":" in spec or spec.endswith(".py")):  # a slip of the user's
             raise BadInput(reason)
         return Description(spec=spec, name=spec, title=spec, origin=spec, error=reason)
 
@@ -73,7 +73,7 @@ class Visitor:
         self, cell: Cell, description: Description, *, predicted: float | None, until: float | None
     ) -> Record:
         """The first visit: check, prediction, time, memory, instructions and counts."""
-        visit = _Visit(self, cell, description, 0, until)
+        visit = Visit(self, cell, description, 0, until)
         if description.error is not None:
             return visit.record("error", "load", description.error)
         reason, formula = self.surveys.get(cell.id, (None, None))
@@ -93,15 +93,21 @@ class Visitor:
 
     def again(self, cell: Cell, description: Description, *, round_: int, until: float | None) -> Record:
         """A later visit: time only, in another process."""
-        visit = _Visit(self, cell, description, round_, until)
+        visit = Visit(self, cell, description, round_, until)
         return visit.time(False) or visit.record("ok")
 
     def skipped(self, cell: Cell, description: Description, reason: str, caused_by: str = "") -> Record:
         """The record of a cell that is not visited."""
-        return _Visit(self, cell, description, 0, None).record("skipped", reason=reason, caused_by=caused_by)
+        return Visit(self, cell, description, 0, None).record("skipped", reason=reason, caused_by=caused_by)
 
-    def ask(self, kind: str, cell: Cell, question: str, *, replicate: int = 0, **more: Any) -> Outcome:
+    def ask(self, kind: str, cell: Cell, question: str, **more: Any) -> Outcome:
         """Ask one question about a cell."""
+        with self.begin(kind, cell, question, **more) as conversation:
+            conversation.listen()
+        return conversation.outcome
+
+    def begin(self, kind: str, cell: Cell, question: str, *, replicate: int = 0, **more: Any) -> Conversation:
+        """Put a question about a cell to a child."""
         allocator = more.pop("allocator", cell.allocator)
         threads = 1 if kind == "instructions" else cell.threads  # several share their work by chance
         server = self.servers.get(kind, threads=threads, allocator=allocator, replicate=replicate)
@@ -109,7 +115,7 @@ class Visitor:
         provider = self.faster.get(cell.dtype, "torch") if cell.gemm == "auto" else cell.gemm
         asked = asdict(cell) | ({"threads": threads} if kind == "instructions" else {})
         request = {"question": question, "cell": asked, "gemm": provider, "seed": self.seed}
-        return server.ask(
+        return server.begin(
             {**request, **self._limits(), **more},
             log=self.log(cell.id),
             allow=self.budget.load_timeout,
@@ -136,7 +142,7 @@ class Visitor:
             "load_timeout": self.budget.load_timeout,
             "cell_timeout": self.budget.cell_timeout,
             "memory_limit": self.budget.memory_limit,
-            "path": sys.path,
+            "path": self.path,
         }
 
     def log(self, name: str) -> Path:
@@ -145,7 +151,7 @@ class Visitor:
         return self.logs / f"{name}.log"
 
 
-class _Visit(Answers):
+class Visit(Answers):
     """The steps of one visit, each a question; a step returns a record where the visit ends with it."""
 
     def __init__(
@@ -193,11 +199,21 @@ class _Visit(Answers):
         """Samples of one pass, in a process of the round's own server."""
         budget = self.visitor.budget
         more = {"single": single, "min_samples": budget.min_samples, "min_time": budget.min_time}
-        allocator = self.cell.allocator if self._heap_fits() else "default"
+        allocator = self.cell.allocator if self.heap_fits() else "default"
         outcome = self._timed(allocator, more)
         if outcome.answer.get("status") == "oom" and allocator == "warm" and self._fits():
             allocator = "default"  # it was the holes of the heap, not the mechanism
             outcome = self._timed(allocator, more)
+        return self.take_time(outcome, allocator)
+
+    @property
+    def timed(self) -> bool:
+        """Whether there are samples."""
+        return bool(self._time and self._time["samples_s"])
+
+    def take_time(self, outcome: Outcome, allocator: str) -> Record | None:
+        """What became of the question for the time, asked of a server with this allocator."""
+        self._process = outcome.server
         if outcome.answer.get("status") == "ok":
             answer = outcome.answer
             self._time, self._params, self._path = answer["time"], answer["params"], answer["path"]
@@ -209,20 +225,15 @@ class _Visit(Answers):
         return self._unless_ok(outcome)
 
     def _timed(self, allocator: str, more: Mapping[str, Any]) -> Outcome:
-        limit = self.visitor.budget.heap_limit if allocator == "warm" else None
-        limits = {} if limit is None else {"memory_limit": limit}
-        outcome = self._ask("time", "time", replicate=self.round, allocator=allocator, **more, **limits)
-        self._process = self.visitor.servers.get(
-            "time", threads=self.cell.threads, allocator=allocator, replicate=self.round
-        ).identity
-        return outcome
+        limits = self.visitor.budget.limits(allocator)
+        return self._ask("time", "time", replicate=self.round, allocator=allocator, **more, **limits)
 
     def _fits(self) -> bool:
         """Whether the prediction said that the cell fits; False where there was none."""
         peak = self._memory.get("predicted_bytes")
         return peak is not None and self._live + peak * _MARGIN <= self.visitor.budget.memory_limit
 
-    def _heap_fits(self) -> bool:
+    def heap_fits(self) -> bool:
         """Whether a warm heap with its holes will probably fit."""
         peak = self._memory.get("predicted_bytes")
         limit = self.visitor.budget.heap_limit or self.visitor.budget.memory_limit

@@ -8,7 +8,7 @@ answer is plain data; a failure is an answer with ``status`` and ``reason``.
 from __future__ import annotations
 
 import gc
-import json
+import operator
 import os
 import socket
 import sys
@@ -28,15 +28,14 @@ from effbench.cell import Cell
 from effbench.check import check
 from effbench.conformance import checks_for
 from effbench.declaration import describe, formula, needed, unsupported
-from effbench.errors import BadInput, EffbenchError
+from effbench.dialogue import Visit, failure
 from effbench.limits import limit_memory
-from effbench.meters import counts, instructions, memory, resident, time
+from effbench.meters import blocks, counts, instructions, memory, resident, time
 from effbench.meters.neighbours import neighbours
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
-from effbench.subject import Subject, Unsupported, build_subject, quarter
+from effbench.subject import Subject, build_subject, quarter
 
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory")
 _WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
 _SETTLE_S = 2.0  # this much more
 _COMPILE_S = 600.0
@@ -58,51 +57,19 @@ def prepare(kind: str) -> None:
     gc.freeze()
 
 
-class Visit:
-    """One question being answered: the request, and the channel that hears of progress."""
-
-    def __init__(self, request: Mapping[str, Any], channel: socket.socket) -> None:
-        self.request = request
-        self.channel = channel
-        self.stage = "load"
-
-    def enter(self, stage: str, allow: float) -> None:
-        """Say that a part begins, and how many seconds it may take."""
-        self.stage = stage
-        self.send({"allow": allow})
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Write one line to the runner."""
-        self.channel.sendall(json.dumps({"stage": self.stage, **message}).encode() + b"\n")
-
-
 def answer(channel: socket.socket) -> None:
     """Read the question, answer it, and end the process without running anyone's exit handlers."""
-    with channel.makefile("rb") as lines:
-        request = json.loads(lines.readline())
-    visit = Visit(request, channel)
-    sys.path[:] = list(dict.fromkeys([*sys.path, *request.get("path", ())]))
+    visit = Visit(channel)
+    sys.path[:] = list(dict.fromkeys([*sys.path, *visit.request.get("path", ())]))
     try:
-        result = QUESTIONS[request["question"]](visit)
+        result = QUESTIONS[visit.request["question"]](visit)
     except BaseException as error:
         traceback.print_exc()
-        result = _failure(error, visit.stage)
+        result = failure(error)
     visit.send({"answer": result})
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _failure(error: BaseException, stage: str) -> dict[str, Any]:
-    text = str(error).strip() or type(error).__name__
-    first = text.splitlines()[0]
-    if isinstance(error, Unsupported):
-        return {"status": "unsupported", "reason": first}
-    memory_error = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if memory_error or (isinstance(error, RuntimeError) and any(m in text for m in _OUT_OF_MEMORY)):
-        return {"status": "oom", "reason": first if not memory_error else f"{type(error).__name__}: {first}"}
-    named = first if isinstance(error, EffbenchError) else f"{type(error).__name__}: {first}"
-    return {"status": "error", "reason": named, "bad_input": isinstance(error, BadInput)}
 
 
 def _describe(visit: Visit) -> dict[str, Any]:
@@ -199,6 +166,32 @@ def _time(visit: Visit) -> dict[str, Any]:
     }
 
 
+def _blocks(visit: Visit) -> dict[str, Any]:
+    """Blocks of passes, one each time the runner says so: it lets two such children take turns."""
+    mechanism, cell = _opened(visit)
+    timeout = visit.request["cell_timeout"]
+    subject = _built(visit, mechanism, cell)
+    visit.enter("time", timeout * _WARM_UP + _SETTLE_S + (_COMPILE_S if cell.compile else 0))
+    measured = blocks.serve(
+        subject.call,
+        hear=lambda: operator.itemgetter("passes", "keep")(visit.hear()),
+        say=lambda part: visit.send({"part": part}),
+        tick=lambda: visit.enter("time", timeout + _SETTLE_S),
+        device=torch.device(cell.device).type,
+    )
+    if cell.compile:
+        measured["compile_s"] = measured["first_call_s"]
+    last: list[Any] = []
+    kernels = _kernels(lambda: last.append(subject.call(0)), cell)
+    return {
+        "status": "ok",
+        "time": measured,
+        "flags": [] if _finite(last.pop()) else ["not-finite"],
+        "params": subject.params,
+        "path": {"gemm": products.ran(), "attention": "+".join(sorted(kernels))},
+    }
+
+
 def _built(visit: Visit, mechanism: Mechanism, cell: Cell, **more: Any) -> Subject:
     """The subject of a measurement; what fails while it is made failed in build, or in prefill."""
     seed, allow = visit.request["seed"], visit.request["load_timeout"] + visit.request["cell_timeout"]
@@ -268,7 +261,7 @@ def _ceilings(visit: Visit) -> dict[str, Any]:
 
 
 def _hello(visit: Visit) -> dict[str, Any]:
-    return {"status": "ok", "torch": environment.torch_facts()}
+    return {"status": "ok", "torch": environment.torch_facts(), "questions": list(QUESTIONS)}
 
 
 def _laws(visit: Visit) -> dict[str, Any]:
@@ -295,6 +288,7 @@ QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "check": _check,
     "counts": _counts,
     "time": _time,
+    "blocks": _blocks,
     "memory": _memory,
     "instructions": _instructions,
     "ceilings": _ceilings,

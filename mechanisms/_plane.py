@@ -1,9 +1,10 @@
-"""AFT-conv on a grid: a depth-wise convolution with exp(w) - 1 plus global pooling, a few channels at a time.
+"""AFT-conv on a grid: a depth-wise convolution with exp(w) - 1 plus global pooling.
 
-Tokens with their channels are an image with channels last, so nothing is transposed; a slice of ``WIDTH``
-channels keeps the temporaries small. A row is trusted where its denominator keeps at least ``KEPT`` of the
-pooled one: little was subtracted then. The others are few, whatever the keys are: their windows hold most of
-all weight, so any two of them meet, so all of them share one token, which s * s windows do.
+Tokens with their channels are an image with channels last, so nothing is transposed. Forward convolves it
+whole, since operators run slowly on a few columns of many; backward, which has more to hold, in slices of
+``WIDTH`` channels. A row is trusted where its denominator keeps at least ``KEPT`` of the pooled one: little
+was subtracted then. The others are few, whatever the keys are: their windows hold most of all weight, so any
+two of them meet, so all of them share one token, which s * s windows do.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from effbench import products
 from effbench.mechanisms import _gate, _parts
 
 WIDTH = 32  # channels of a slice
+TILE = 1 << 18  # elements of what is divided and gated at once
 KEPT = 0.125
 
 
@@ -28,20 +29,18 @@ class Plane(torch.autograd.Function):
     def forward(ctx, q, k, v, kernel, grid, gate):
         work = _Work(k, v, kernel, grid)
         means = torch.empty_like(v) if _gate.needs_mean(gate) else None
-        y, values = torch.empty_like(v), work.split(v)
-        pooled = products.matmul(work.weights.mT.unsqueeze(2), values.transpose(1, 2).to(work.wide))
-        pooled = pooled.transpose(1, 2) * work.outside[:, None]  # [b, 1, h, e]
+        y, weighted = torch.empty_like(v), work.packed(slice(None), slice(None))
+        pooled = weighted.sum(1, keepdim=True) * work.outside[:, None]
         total = work.weights.sum(1, keepdim=True) * work.outside
         denominator = work.convolve(work.weights.unsqueeze(3), work.taps).squeeze(3).add_(total)
         bad = denominator < (KEPT * total).clamp(min=_parts.smallest(work.wide))
         denominator.masked_fill_(bad, torch.inf)  # then these rows get no gradient here
-        for heads, columns in work.slices():
-            found = work.convolve(work.packed(heads, columns), work.taps[heads])
-            found.add_(pooled[:, :, heads, columns]).div_(denominator[:, :, heads, None])
-            here = (slice(None), slice(None), heads, columns)
+        found = work.convolve(weighted, work.taps)
+        for a, b in _parts.tiles(v.shape[1], max(1, TILE // v[:, :1].numel())):
+            mean = found[:, a:b].add_(pooled).div_(denominator[:, a:b, :, None])
             if means is not None:
-                work.split(means)[here] = found
-            work.split(y)[here] = found.mul_(gate(work.split(q)[here].to(work.wide)))
+                work.split(means)[:, a:b] = mean
+            torch.mul(mean, gate(work.split(q)[:, a:b].to(work.wide)), out=work.split(y)[:, a:b])
         ctx.save_for_backward(q, k, v, kernel, y if means is None else means, denominator)
         ctx.grid, ctx.gate = grid, gate
         ctx.mark_non_differentiable(bad)
@@ -107,13 +106,13 @@ class _Work:
 
     def image(self, x: Tensor) -> Tensor:
         """[b, n, heads, columns] as an image with channels last, [b, channels, height, width]."""
-        return x.flatten(2).mT.unflatten(2, self.grid)
+        return x.flatten(2).unflatten(1, self.grid).permute(0, 3, 1, 2)  # mT first: torch would not see it
 
     def convolve(self, x: Tensor, taps: Tensor) -> Tensor:
         """x [b, n, heads, columns], taps [heads, s, s], as conv2d has it."""
         taps = taps.repeat_interleave(x.shape[3], 0).unsqueeze(1)
         found = functional.conv2d(self.image(x), taps, padding=self.reach, groups=len(taps))
-        return found.flatten(2).mT.unflatten(2, x.shape[2:])
+        return found.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, x.shape[2:])
 
     def transposed(self, slope: Tensor, heads: slice) -> Tensor:
         """The gradient of the convolved and pooled input."""

@@ -183,7 +183,7 @@ def flops(
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
     project = 2 * b * n * d * (2 * d + h)
     line = _line.flops(b, n, d, h, kernel, train=train) if dims == 1 else 0
-    plane = 2 * b * n * (kernel**2 * (d + h) * (3 if train else 1) + d * (2 if train else 1))
+    plane = 2 * b * n * (kernel**2 * (d + h) * (3 if train else 1) + d * train)
     return Flops(
         matmul=project * (3 if train else 1) + (plane if dims == 2 else 0),
         elementwise=line + b * n * d * 12 * (3 if train else 1),
