@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"frame", "metrics"},
     "render": {"frame", "registry"},
     "calibration": {"plan", "visit"},
+    "doctor": {"calibration", "cell", "environment", "meters", "servers", "stats", "suite", "visit"},
     "session": {
         *(
             "calibration",
@@ -83,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 #: Nouns that are folders.
-PACKAGES = ("meters", "conformance")
+PACKAGES = ("meters", "conformance", "doctor")
 REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics", "effbench.plausibility"}
 
 

@@ -65,7 +65,7 @@ def test_help_costs_little_more_than_python(ran: Path) -> None:
     assert not loaded & {"torch", "pandas", "numpy", "pydantic", "rich", "matplotlib", "scipy"}
 
 
-@pytest.mark.parametrize("command", ["list", "run", "report", "compare", "export", "verify", "new"])
+@pytest.mark.parametrize("command", ["list", "run", "report", "compare", "export", "verify", "doctor", "new"])
 def test_every_command_has_help(effbench: Effbench, tmp_path: Path, command: str) -> None:
     done = effbench(command, "--help", cwd=tmp_path)
     assert done.returncode == 0
@@ -92,6 +92,7 @@ def test_every_command_has_help(effbench: Effbench, tmp_path: Path, command: str
         (["report", "r", "--baseline", "nosuch"], "--baseline: 'nosuch' is none of"),
         (["compare", "r", "nowhere"], "nowhere"),
         (["export", "r", "--to", "nosuch"], "nosuch"),
+        (["doctor", "--nosuch"], "--nosuch"),
         (["new", "1bad"], "'1bad'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
