@@ -1,0 +1,77 @@
+"""What a cell costs beyond its passes: ``python docs/measuring/overhead.py docs/measuring/overhead.csv``.
+
+Cheap cells are visited as a run visits them, twice. Every question is one process: its whole time, from the
+request to the moment at which the process is gone, less first call, warm-up and samples where it times, is
+overhead. Beside it the processor time that the parent used meanwhile.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from machine import machine
+
+from effbench.cell import Budget
+from effbench.environment import default_memory_limit
+from effbench.frame import load_run
+from effbench.processes import Server
+from effbench.session import Request, measure
+from effbench.suite import make_suite
+
+QUESTION = {
+    "mechanisms": ["mha", "mha-sdpa", "aft-simple", "fnet"],
+    "sweep": [{"seq": "128..1024", "dim": 64}],
+}
+#: The questions of visits; those asked once for a run or a line are not the cost of a cell.
+OF_A_CELL = ("counts", "time", "memory")
+
+
+@contextmanager
+def listening() -> Iterator[list[dict]]:
+    """Every question to a fork server, as it is answered."""
+    heard, ask = [], Server.ask
+
+    def listen(self, request, **more):
+        used = time.process_time()
+        outcome = ask(self, request, **more)
+        heard.append(
+            {
+                "question": request["question"],
+                "cell": tuple((request.get("cell") or {}).get(axis) for axis in ("mechanism", "seq", "dim")),
+                "seconds": outcome.seconds,
+                "passes_s": (outcome.answer.get("time") or {}).get("spent_s") or 0.0,
+                "parent_s": time.process_time() - used,
+            }
+        )
+        return outcome
+
+    Server.ask = listen
+    try:
+        yield heard
+    finally:
+        Server.ask = ask
+
+
+def measured(question):
+    """One row for each question about a cell."""
+    with tempfile.TemporaryDirectory() as out, listening() as heard:
+        budget = Budget(memory_limit=default_memory_limit())
+        suite = make_suite(question, "overhead")
+        measure(Request(name="overhead", suite=suite, out=Path(out), budget=budget))
+        about = machine(load_run(out))
+    for answer in heard:
+        if answer["question"] in (*OF_A_CELL, "check"):
+            mechanism, seq, dim = answer.pop("cell")
+            yield {"mechanism": mechanism, "seq": seq, "dim": dim} | answer | {"machine": about}
+
+
+def main(path):
+    pd.DataFrame(measured(QUESTION)).to_csv(path, index=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
