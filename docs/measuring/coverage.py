@@ -1,9 +1,9 @@
-"""Does the interval of a time hold what it says? ``python docs/measuring/coverage.py docs/measuring/coverage.csv``
+"""Does a time's interval hold what it says? ``python docs/measuring/coverage.py docs/measuring/coverage.csv``
 
 Thirty runs on a quiet machine and thirty with one core burning, in turns, each of a small and of a large
-cell. A run is two time servers started afresh, each of which answers for both cells, and the statistics of a
-run over the four visits. Every run is written when it ends; ``--for SECONDS`` begins no other after so long, and
-the next call goes on.
+cell. A run is two time servers started afresh, each of which answers for both cells, and the statistics of
+a run over the four visits. Every run is written when it ends; ``--for SECONDS`` begins no other after so
+long, and the next call goes on.
 """
 
 import argparse

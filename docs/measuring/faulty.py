@@ -4,6 +4,7 @@ At the measured length it fails while it is timed, at the checked lengths before
 identity. ``python docs/measuring/faults.py`` runs it.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -44,10 +45,8 @@ def closes_the_pipe(y):
 
 def writes_rubbish(y):
     for fd in range(3, 64):
-        try:
+        with contextlib.suppress(OSError):
             os.write(fd, b"\xff\x00 rubbish\n")
-        except OSError:
-            pass
     return y
 
 

@@ -1,0 +1,234 @@
+"""Writes docs/measuring.md from the tables beside it: ``python docs/measuring/make_page.py docs/measuring.md``.
+
+Each table comes from the script of its name. Nothing is typed but the goals; a goal that is missed says so.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
+
+from effbench.metrics import METRICS
+
+HERE = Path(__file__).parent
+KEPT, MISSED = "kept", "**missed**"
+
+#: How far a column may be from the truth: a share of it, and bytes.
+MEMORY = {"alloc_bytes": (0.001, 16 * 1024), "peak_bytes": (0.01, 300_000)}
+PRODUCTS, WHOLE = 0.01, 0.05  # by which closed form and counter may part: matrix products, all of attention
+COVERED, ALIKE, PAIRS = 0.85, 0.05, 28 / 30
+CELL_S, PARENT = 0.150, 0.02
+
+
+def main(page: str) -> None:
+    """The page, with the sections whose tables are there."""
+    sections = {
+        "memory": memory,
+        "flops": flops,
+        "coverage": coverage,
+        "overhead": overhead,
+        "faults": faults,
+    }
+    text = [HEAD]
+    for name, section in sections.items():
+        path = HERE / f"{name}.csv"
+        if path.exists():
+            text += [*section(pd.read_csv(path)), ""]
+    Path(page).write_text("\n".join(text))
+
+
+HEAD = """# How far the numbers can be trusted
+
+What the meters say, held against what is known. Each table is measured by the script of its name in
+[docs/measuring](measuring) and printed by `docs/measuring/make_page.py`; nothing in it is typed but the
+goals. `effbench doctor` says how the machine at hand stands.
+"""
+
+
+def memory(table: pd.DataFrame) -> Iterator[str]:
+    yield "## Memory against known peaks\n"
+    yield (
+        "Bytes above what was in place, against what the operator holds by its definition. Goals: `alloc_bytes` "
+        "within 0.1 % + 16 KB, `peak_bytes` (resident) within 1 % + 0.3 MB. The prediction is made on fake "
+        "tensors before anything runs; it sees no memory that a kernel takes for itself. Passes of over half a "
+        "second are not run once more under the profiler, so they have a prediction in place of `alloc_bytes`.\n"
+    )
+    rows, results = [], []
+    for _, row in table.iterrows():
+        truth = row["truth_bytes"]
+        cells = []
+        for column, (share, extra) in MEMORY.items():
+            if pd.isna(row[column]):
+                cells.append("")
+                continue
+            good = abs(row[column] - truth) <= share * truth + extra
+            results.append(good)
+            cells.append(f"{row[column] - truth:+,.0f}" + ("" if good else f" {MISSED}"))
+        size = f"{row['batch']} × {row['seq']} × {row['dim']}"
+        predicted = "" if pd.isna(row["predicted_bytes"]) else f"{row['predicted_bytes'] - truth:+,.0f}"
+        rows.append([f"`{row['operator']}`", size, row["held"], f"{truth:,}", *cells, predicted])
+    head = ["operator", "b × n × d", "holds", "bytes", "alloc_bytes −", "peak_bytes −", "predicted −"]
+    yield _table(rows, head)
+    yield f"\n{sum(results)} of {len(results)} values within their bounds. {_on(table)}"
+
+
+def flops(table: pd.DataFrame) -> Iterator[str]:
+    yield "## FLOPs: closed form and counter\n"
+    yield (
+        "One forward pass of a layer; a multiply-add is 2. The closed form is the mechanism's declaration; the "
+        "counter looks at every operator that ran. Goals: matrix products within 1 %, the whole (products, "
+        "element-wise, FFT; transcendentals stand apart) within 5 %.\n"
+    )
+    rows, goals = [], []
+    for _, row in table.iterrows():
+        kinds = {kind: (row[f"formula_{kind}"], row[f"counted_{kind}"]) for kind in _KINDS}
+        products = _part(*kinds["matmul"])
+        whole = _part(*(sum(kinds[k][i] for k in ("matmul", "elementwise", "fft")) for i in (0, 1)))
+        own = "" if pd.isna(row["own_matmul"]) else f"{_part(row['own_matmul'], kinds['matmul'][1]):.2%}"
+        good = (products <= PRODUCTS, whole <= WHOLE)
+        goals += good
+        rows.append(
+            [
+                f"`{row['mechanism']}`",
+                row["seq"],
+                f"{kinds['matmul'][1] / 1e6:,.1f} M",
+                f"{products:.2%}" + ("" if good[0] else f" {MISSED}"),
+                own,
+                f"{whole:.2%}" + ("" if good[1] else f" {MISSED}"),
+                f"{_part(*kinds['transcendental']):.2%}",
+                row["uncounted"] if isinstance(row["uncounted"], str) else "none",
+            ]
+        )
+    head = ["mechanism", "n", "products", "closed form off by", "8 n d² + 4 n² d", "whole", "transcendentals"]
+    yield _table(rows, [*head, "not counted"])
+    yield f"\n{sum(goals)} of {len(goals)} goals kept. {PROCESSOR} {_on(table)}"
+
+
+_KINDS = ("matmul", "elementwise", "transcendental", "fft")
+PROCESSOR = (
+    "The processor's own counter of floating-point operations is not compared: this virtual machine passes no "
+    "counters through (`effbench doctor` says so)."
+)
+
+
+def coverage(table: pd.DataFrame) -> Iterator[str]:
+    yield "## Time: intervals and repeated runs\n"
+    yield (
+        "`mha-sdpa` in a small and a large cell, each run with two processes of its own; loaded: one core burns. "
+        "Quiet and loaded runs alternate. The 95 % interval of a run should hold the grand median of all runs "
+        "of its kind in at least 85 % of them; two successive runs should differ by under 5 % in at least 28 of "
+        "30 pairs (quiet).\n"
+    )
+    rows = []
+    for (cell, condition), runs in table.groupby(["cell", "condition"], sort=False):
+        grand = runs["time_s"].median()
+        covered = ((runs["low_s"] <= grand) & (grand <= runs["high_s"])).mean()
+        ratios = (
+            runs["time_s"].to_numpy() / runs["time_s"].shift(-1).fillna(runs["time_s"].iloc[0]).to_numpy()
+        )
+        alike = (abs(ratios - 1) < ALIKE).mean()
+        rows.append(
+            [
+                f"{cell}, n {runs['seq'].iloc[0]}, d {runs['dim'].iloc[0]}",
+                condition,
+                len(runs),
+                METRICS["time_s"].text(grand),
+                f"{runs['time_s'].min() / grand:.2f} – {runs['time_s'].max() / grand:.2f}",
+                f"{((runs['high_s'] - runs['low_s']) / runs['time_s']).median():.0%}",
+                f"{covered:.0%} {KEPT if covered >= COVERED else MISSED}",
+                f"{alike * len(runs):.0f} of {len(runs)}"
+                + (f" {KEPT if alike >= PAIRS else MISSED}" if condition == "quiet" else ""),
+                f"{(runs['flags'].fillna('').str.contains('loaded')).mean():.0%}",
+            ]
+        )
+    head = ["cell", "machine", "runs", "grand median", "runs over it", "width of interval", "covered"]
+    yield _table(rows, [*head, "pairs within 5 %", "flagged loaded"])
+    yield f"\n{table['cpu'].iloc[0]}, {table['ended'].min()[:10]}."
+
+
+def overhead(table: pd.DataFrame) -> Iterator[str]:
+    yield "## What a cell costs beyond its passes\n"
+    yield (
+        "Cheap cells, visited twice. A question is one process: from the request until the process is gone, less "
+        "first call, warm-up and samples. Memory and counts run a few passes of their own, which are not taken "
+        "off. Goals: at most 150 ms a cell all in all; the parent uses under 2 % of a core while a child times.\n"
+    )
+    table = table.assign(beyond=table["seconds"] - table["passes_s"])
+    asked = table[table["question"] != "check"]
+    rows = [
+        [
+            f"{question}" + (", two visits" if question == "time" else ""),
+            f"{1e3 * part.groupby(_CELL)['beyond'].sum().median():.0f} ms",
+            f"{1e3 * part.groupby(_CELL)['beyond'].sum().max():.0f} ms",
+            f"{part['parent_s'].sum() / part['seconds'].sum():.2%}",
+        ]
+        for question, part in asked.groupby("question", sort=False)
+    ]
+    cells = asked.groupby(_CELL)["beyond"].sum()
+    timing = table[table["question"] == "time"]
+    parent = timing["parent_s"].sum() / timing["seconds"].sum()
+    verdict = [KEPT if cells.median() <= CELL_S else MISSED, KEPT if parent < PARENT else MISSED]
+    rows.append(
+        [
+            "a cell",
+            f"{1e3 * cells.median():.0f} ms {verdict[0]}",
+            f"{1e3 * cells.max():.0f} ms",
+            f"{parent:.2%} {verdict[1]}",
+        ]
+    )
+    yield _table(rows, ["question", "beyond its passes, median", "most", "parent, share of a core"])
+    checks = table.loc[table["question"] == "check", "seconds"]
+    yield (
+        f"\n{len(cells)} cells; the comparison with the reference, once for a mechanism and setting, took "
+        f"{1e3 * checks.median():.0f} ms more. {_on(table)}"
+    )
+
+
+_CELL = ["mechanism", "seq", "dim"]
+
+
+def faults(table: pd.DataFrame) -> Iterator[str]:
+    yield "## Faults\n"
+    yield (
+        "Cells whose mechanism fails as a number drawn from the cell's own decides: which fault, and whether at "
+        "the measured length or already while it is compared with its reference. Goals: every cell is a row of "
+        "the right status, the parent's memory is flat, no process is left behind.\n"
+    )
+    rows = []
+    for (fault, expected), cells in table.groupby(["fault", "expected"], sort=True):
+        right = (cells["status"] == expected).sum()
+        places = cells["place"].value_counts()
+        struck = ", ".join(f"{places[place]} in {place}" for place in sorted(places.index))
+        verdict = "" if right == len(cells) else f" {MISSED}"
+        rows.append(
+            [fault.replace("_", " "), struck, f"`{expected}`", f"{right} of {len(cells)}{verdict}"]
+            + [f"{cells['took_s'].median():.2f} s"]
+        )
+    yield _table(rows, ["fault", "cells", "must be", "is", "a cell took"])
+    held = table.groupby("run", sort=False)["parent_bytes"]
+    growth = (held.last() - held.first()).max()
+    right = (table["status"] == table["expected"]).sum()
+    yield (
+        f"\n{right} of {len(table)} cells have the right status. From the first to the last cell of a run "
+        f"({table['run'].nunique()} runs of up to {table.groupby('run').size().max()} cells) the parent grew by "
+        f"{growth / 2**20:.2f} MiB at most. Processes left behind: {table['left_behind'].max()}. {_on(table)}"
+    )
+
+
+def _part(expected: float, found: float) -> float:
+    """The relative difference; nothing expected and nothing found is none."""
+    return abs(found - expected) / max(abs(expected), abs(found)) if found != expected else 0.0
+
+
+def _on(table: pd.DataFrame) -> str:
+    return f"On {table['machine'].iloc[-1]}."
+
+
+def _table(rows: list[list], head: list[str]) -> str:
+    return tabulate(rows, head, "github", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
