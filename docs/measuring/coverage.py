@@ -85,13 +85,13 @@ def measured(cells, path, *, runs, patience=float("inf")):
         for condition in ("quiet", "loaded"):
             if any(row["run"] == run and row["condition"] == condition for row in known):
                 continue
-            if time.monotonic() - begun > patience:
-                return
             with burning(condition):
                 rows = list(one_run(cells, seed=run))
             about = {"condition": condition, "run": run, "cpu": cpu_model()}
             known += [about | row | {"ended": time.strftime("%Y-%m-%dT%H:%M:%S")} for row in rows]
             pd.DataFrame(known).to_csv(path, index=False)
+            if time.monotonic() - begun > patience:
+                return
 
 
 def main():

@@ -22,23 +22,25 @@ def attention_products(batch, seq, dim):
     return batch * (8 * seq * dim**2 + 4 * seq**2 * dim)
 
 
-def measured(mechanisms, *, seq, dim):
+def rows(run):
     """One row a cell: FLOPs by kind, declared and counted."""
-    with tempfile.TemporaryDirectory() as out:
-        frame = effbench.run(mechanisms=list(mechanisms), seq=seq, dim=dim, out=out)
-        run = load_run(out)
-    for (_, cell), record in zip(frame.iterrows(), map(run.answer, frame["id"]), strict=True):
-        row = {axis: cell[axis] for axis in ("mechanism", "batch", "seq", "dim", "status")}
+    for _, cell in run.frame.iterrows():
+        record = run.answer(cell["id"])
+        row = {axis: cell[axis] for axis in ("mechanism", "batch", "seq", "dim")}
         for source in ("formula", "counted"):
             found = getattr(record.flops, source) or {}
             row |= {f"{source}_{kind}": found.get(kind) for kind in KINDS}
-        if cell["mechanism"].startswith("mha"):
-            row["own_matmul"] = attention_products(cell["batch"], cell["seq"], cell["dim"])
+        attention = cell["mechanism"].startswith("mha")
+        row["own_matmul"] = (
+            attention_products(*(cell[a] for a in ("batch", "seq", "dim"))) if attention else None
+        )
         yield row | {"uncounted": ";".join(record.flops.uncounted_ops), "machine": machine(run)}
 
 
 def main(path):
-    pd.DataFrame(measured(MECHANISMS, seq="256,1024", dim=256)).to_csv(path, index=False)
+    with tempfile.TemporaryDirectory() as out:
+        effbench.run(mechanisms=list(MECHANISMS), seq="256,1024", dim=256, out=out)
+        pd.DataFrame(rows(load_run(out))).to_csv(path, index=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes docs/measuring.md from the tables beside it: ``python docs/measuring/make_page.py docs/measuring.md``.
+"""Writes docs/measuring.md from the tables here: ``python docs/measuring/make_page.py docs/measuring.md``.
 
 Each table comes from the script of its name. Nothing is typed but the goals; a goal that is missed says so.
 """
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 KEPT, MISSED = "kept", "**missed**"
 
 #: How far a column may be from the truth: a share of it, and bytes.
-MEMORY = {"alloc_bytes": (0.001, 16 * 1024), "peak_bytes": (0.01, 300_000)}
+BOUNDS = {"alloc_bytes": (0.001, 16 * 1024), "peak_bytes": (0.01, 300_000)}
 PRODUCTS, WHOLE = 0.01, 0.05  # by which closed form and counter may part: matrix products, all of attention
 COVERED, ALIKE, PAIRS = 0.85, 0.05, 28 / 30
 CELL_S, PARENT = 0.150, 0.02
@@ -47,19 +47,46 @@ goals. `effbench doctor` says how the machine at hand stands.
 """
 
 
+MEMORY = """## Memory against known peaks
+
+Bytes above what was in place, against what the operator holds by its definition. Goals: `alloc_bytes` within
+0.1 % + 16 KB, `peak_bytes` (resident) within 1 % + 0.3 MB. The prediction is made on fake tensors before
+anything runs; it sees no memory that a kernel takes for itself. A pass of over half a second is not made once
+more under the profiler: it has the prediction in place of `alloc_bytes`.
+"""
+FLOPS = """## FLOPs: closed form and counter
+
+One forward pass of a layer; a multiply-add is 2. The closed form is the mechanism's declaration, the counter
+looks at every operator that runs. Goals: matrix products agree within 1 %, the whole (products, element-wise,
+FFT; transcendentals stand apart) within 5 %.
+"""
+COVERAGE = """## Time: intervals and repeated runs
+
+`mha-sdpa` in a small and a large cell, each run with two processes of its own; loaded: one core burns. Quiet
+and loaded runs alternate. Goals: the 95 % interval of a run holds the grand median of all runs of its kind in
+at least 85 % of them; two successive runs differ by under 5 % in at least 28 of 30 pairs (quiet).
+"""
+OVERHEAD = """## What a cell costs beyond its passes
+
+Cheap cells, visited twice. A question is one process: from the request until the process is gone, less first
+call, warm-up and samples. Memory and counts make a few passes of their own, which are not taken off. Goals:
+at most 150 ms a cell all in all; the parent uses under 2 % of a core while a child times.
+"""
+FAULTS = """## Faults
+
+Cells whose mechanism fails: a number drawn from the cell's own decides with which fault, and whether at the
+measured length or already while it is compared with its reference. Goals: every cell is a row of the right
+status, the parent's memory is flat, no process is left behind.
+"""
+
+
 def memory(table: pd.DataFrame) -> Iterator[str]:
-    yield "## Memory against known peaks\n"
-    yield (
-        "Bytes above what was in place, against what the operator holds by its definition. Goals: `alloc_bytes` "
-        "within 0.1 % + 16 KB, `peak_bytes` (resident) within 1 % + 0.3 MB. The prediction is made on fake "
-        "tensors before anything runs; it sees no memory that a kernel takes for itself. Passes of over half a "
-        "second are not run once more under the profiler, so they have a prediction in place of `alloc_bytes`.\n"
-    )
+    yield MEMORY
     rows, results = [], []
     for _, row in table.iterrows():
         truth = row["truth_bytes"]
         cells = []
-        for column, (share, extra) in MEMORY.items():
+        for column, (share, extra) in BOUNDS.items():
             if pd.isna(row[column]):
                 cells.append("")
                 continue
@@ -68,19 +95,14 @@ def memory(table: pd.DataFrame) -> Iterator[str]:
             cells.append(f"{row[column] - truth:+,.0f}" + ("" if good else f" {MISSED}"))
         size = f"{row['batch']} × {row['seq']} × {row['dim']}"
         predicted = "" if pd.isna(row["predicted_bytes"]) else f"{row['predicted_bytes'] - truth:+,.0f}"
-        rows.append([f"`{row['operator']}`", size, row["held"], f"{truth:,}", *cells, predicted])
+        rows.append([f"`{row['operator']}`", size, row["holds"], f"{truth:,}", *cells, predicted])
     head = ["operator", "b × n × d", "holds", "bytes", "alloc_bytes −", "peak_bytes −", "predicted −"]
     yield _table(rows, head)
     yield f"\n{sum(results)} of {len(results)} values within their bounds. {_on(table)}"
 
 
 def flops(table: pd.DataFrame) -> Iterator[str]:
-    yield "## FLOPs: closed form and counter\n"
-    yield (
-        "One forward pass of a layer; a multiply-add is 2. The closed form is the mechanism's declaration; the "
-        "counter looks at every operator that ran. Goals: matrix products within 1 %, the whole (products, "
-        "element-wise, FFT; transcendentals stand apart) within 5 %.\n"
-    )
+    yield FLOPS
     rows, goals = [], []
     for _, row in table.iterrows():
         kinds = {kind: (row[f"formula_{kind}"], row[f"counted_{kind}"]) for kind in _KINDS}
@@ -108,19 +130,13 @@ def flops(table: pd.DataFrame) -> Iterator[str]:
 
 _KINDS = ("matmul", "elementwise", "transcendental", "fft")
 PROCESSOR = (
-    "The processor's own counter of floating-point operations is not compared: this virtual machine passes no "
-    "counters through (`effbench doctor` says so)."
+    "The processor's own counter of floating-point operations is not compared: this virtual machine passes "
+    "no counters through (`effbench doctor` says so)."
 )
 
 
 def coverage(table: pd.DataFrame) -> Iterator[str]:
-    yield "## Time: intervals and repeated runs\n"
-    yield (
-        "`mha-sdpa` in a small and a large cell, each run with two processes of its own; loaded: one core burns. "
-        "Quiet and loaded runs alternate. The 95 % interval of a run should hold the grand median of all runs "
-        "of its kind in at least 85 % of them; two successive runs should differ by under 5 % in at least 28 of "
-        "30 pairs (quiet).\n"
-    )
+    yield COVERAGE
     rows = []
     for (cell, condition), runs in table.groupby(["cell", "condition"], sort=False):
         grand = runs["time_s"].median()
@@ -149,12 +165,7 @@ def coverage(table: pd.DataFrame) -> Iterator[str]:
 
 
 def overhead(table: pd.DataFrame) -> Iterator[str]:
-    yield "## What a cell costs beyond its passes\n"
-    yield (
-        "Cheap cells, visited twice. A question is one process: from the request until the process is gone, less "
-        "first call, warm-up and samples. Memory and counts run a few passes of their own, which are not taken "
-        "off. Goals: at most 150 ms a cell all in all; the parent uses under 2 % of a core while a child times.\n"
-    )
+    yield OVERHEAD
     table = table.assign(beyond=table["seconds"] - table["passes_s"])
     asked = table[table["question"] != "check"]
     rows = [
@@ -190,12 +201,7 @@ _CELL = ["mechanism", "seq", "dim"]
 
 
 def faults(table: pd.DataFrame) -> Iterator[str]:
-    yield "## Faults\n"
-    yield (
-        "Cells whose mechanism fails as a number drawn from the cell's own decides: which fault, and whether at "
-        "the measured length or already while it is compared with its reference. Goals: every cell is a row of "
-        "the right status, the parent's memory is flat, no process is left behind.\n"
-    )
+    yield FAULTS
     rows = []
     for (fault, expected), cells in table.groupby(["fault", "expected"], sort=True):
         right = (cells["status"] == expected).sum()
@@ -203,17 +209,22 @@ def faults(table: pd.DataFrame) -> Iterator[str]:
         struck = ", ".join(f"{places[place]} in {place}" for place in sorted(places.index))
         verdict = "" if right == len(cells) else f" {MISSED}"
         rows.append(
-            [fault.replace("_", " "), struck, f"`{expected}`", f"{right} of {len(cells)}{verdict}"]
-            + [f"{cells['took_s'].median():.2f} s"]
+            [
+                fault.replace("_", " "),
+                struck,
+                f"`{expected}`",
+                f"{right} of {len(cells)}{verdict}",
+                f"{cells['took_s'].median():.2f} s",
+            ]
         )
     yield _table(rows, ["fault", "cells", "must be", "is", "a cell took"])
     held = table.groupby("run", sort=False)["parent_bytes"]
-    growth = (held.last() - held.first()).max()
+    growth = (held.last() - held.first()).max() / 2**20
     right = (table["status"] == table["expected"]).sum()
     yield (
         f"\n{right} of {len(table)} cells have the right status. From the first to the last cell of a run "
-        f"({table['run'].nunique()} runs of up to {table.groupby('run').size().max()} cells) the parent grew by "
-        f"{growth / 2**20:.2f} MiB at most. Processes left behind: {table['left_behind'].max()}. {_on(table)}"
+        f"({held.ngroups} runs of up to {held.size().max()} cells) the parent grew by {growth:.2f} MiB at "
+        f"most. Processes left behind: {table['left_behind'].max()}. {_on(table)}"
     )
 
 

@@ -76,39 +76,43 @@ class Held(nn.Module):
 
 KNOWN = Mechanism(name="known-peak", build=lambda shape, *, causal, operator="attention": Held(operator))
 
-#: How far a column may be from the truth: a share of it, and bytes.
-ALLOWED = {"alloc_bytes": (0.001, 16 * 1024), "peak_bytes": (0.01, 300_000)}
 
-
-def measured(operators, *, seq, dim, batch):
-    """One row an operator and size, and the machine."""
+def run_of(operators, **axes):
+    """A run over operators and sizes."""
     with tempfile.TemporaryDirectory() as out:
-        frame = effbench.run(
-            mechanisms=[f"{__file__}:KNOWN"],
-            options={"known-peak": {"operator": list(operators)}},
-            seq=seq,
-            dim=dim,
-            batch=batch,
-            out=out,
-        )
-        run = load_run(out)
-    for (_, cell), record in zip(frame.iterrows(), map(run.answer, frame["id"]), strict=True):
+        options = {KNOWN.name: {"operator": list(operators)}}
+        effbench.run(mechanisms=[f"{__file__}:KNOWN"], options=options, out=out, **axes)
+        return load_run(out)
+
+
+def rows(run):
+    """One row for each cell of the mechanism above: the truth, and the columns that should say it."""
+    for _, cell in run.frame[run.frame["mechanism"] == KNOWN.name].iterrows():
+        record = run.answer(cell["id"])
         operator = record.cell["options"]["operator"]
-        truth = OPERATORS[operator][1](cell["batch"], cell["seq"], cell["dim"])
-        row = {"operator": operator, "held": OPERATORS[operator][2]}
-        row |= {axis: cell[axis] for axis in ("batch", "seq", "dim", "status")} | {"truth_bytes": truth}
-        row |= {column: cell[column] for column in ALLOWED}
-        row["predicted_bytes"] = record.memory.predicted_bytes
-        yield row | {"machine": machine(run)}
+        _, truth, held = OPERATORS[operator]
+        sizes = {axis: cell[axis] for axis in ("batch", "seq", "dim")}
+        yield {
+            "operator": operator,
+            **sizes,
+            "holds": held,
+            "truth_bytes": truth(*sizes.values()),
+            "alloc_bytes": record.memory and record.memory.alloc_bytes,
+            "peak_bytes": record.memory and record.memory.peak_bytes,
+            "predicted_bytes": record.memory and record.memory.predicted_bytes,
+            "machine": machine(run),
+        }
 
 
 def main(path):
-    rows = [
-        *measured(["attention"], seq="256..4096", dim=64, batch=1),
-        *measured(["attention"], seq=4096, dim=64, batch=4),
-        *measured([name for name in OPERATORS if name != "attention"], seq=4096, dim=512, batch=1),
+    runs = [
+        run_of(["attention"], seq="256..4096", dim=64, batch=1),
+        run_of(["attention"], seq=4096, dim=64, batch=4),
+        run_of([name for name in OPERATORS if name != "attention"], seq=4096, dim=512, batch=1),
     ]
-    pd.DataFrame(rows).to_csv(path, index=False)
+    table = pd.DataFrame([row for run in runs for row in rows(run)])
+    sizes = [column for column in table if column.endswith("_bytes")]
+    table.astype(dict.fromkeys(sizes, "Int64")).to_csv(path, index=False)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,6 @@ QUESTION = {
     "mechanisms": ["mha", "mha-sdpa", "aft-simple", "fnet"],
     "sweep": [{"seq": "128..1024", "dim": 64}],
 }
-#: The questions of visits; those asked once for a run or a line are not the cost of a cell.
-OF_A_CELL = ("counts", "time", "memory")
 
 
 @contextmanager
@@ -56,21 +54,22 @@ def listening() -> Iterator[list[dict]]:
         Server.ask = ask
 
 
-def measured(question):
+def rows(heard):
     """One row for each question about a cell."""
-    with tempfile.TemporaryDirectory() as out, listening() as heard:
-        budget = Budget(memory_limit=default_memory_limit())
-        suite = make_suite(question, "overhead")
-        measure(Request(name="overhead", suite=suite, out=Path(out), budget=budget))
-        about = machine(load_run(out))
     for answer in heard:
-        if answer["question"] in (*OF_A_CELL, "check"):
-            mechanism, seq, dim = answer.pop("cell")
-            yield {"mechanism": mechanism, "seq": seq, "dim": dim} | answer | {"machine": about}
+        if answer["question"] in ("check", "counts", "time", "memory"):
+            mechanism, seq, dim = answer["cell"]
+            rest = {name: answer[name] for name in ("question", "seconds", "passes_s", "parent_s")}
+            yield {"mechanism": mechanism, "seq": seq, "dim": dim} | rest
 
 
 def main(path):
-    pd.DataFrame(measured(QUESTION)).to_csv(path, index=False)
+    with tempfile.TemporaryDirectory() as out, listening() as heard:
+        budget = Budget(memory_limit=default_memory_limit())
+        suite = make_suite(QUESTION, "overhead")
+        measure(Request(name="overhead", suite=suite, out=Path(out), budget=budget))
+        about = machine(load_run(out))
+    pd.DataFrame([row | {"machine": about} for row in rows(heard)]).to_csv(path, index=False)
 
 
 if __name__ == "__main__":
