@@ -34,7 +34,7 @@ from effbench.meters import counts, memory, resident, time
 from effbench.meters.neighbours import neighbours
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
-from effbench.subject import Unsupported, build_subject, quarter
+from effbench.subject import Subject, Unsupported, build_subject, quarter
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory")
 _WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
@@ -156,13 +156,12 @@ def _time(visit: Visit) -> dict[str, Any]:
     request = visit.request
     mechanism, cell = _opened(visit)
     timeout = request["cell_timeout"]
-    visit.enter("build", request["load_timeout"] + timeout)
     warm: Callable[[], Any] = lambda: None  # noqa: E731 - one that does nothing
     kernels: set[str] = set()
     if request["single"]:
-        small = _quarter_pass(mechanism, cell, request["seed"])
+        small = _quarter_pass(visit, mechanism, cell)
         warm = lambda: kernels.update(_kernels(small, cell))  # noqa: E731
-    subject = build_subject(mechanism, cell, seed=request["seed"])
+    subject = _built(visit, mechanism, cell)
     first = [_COMPILE_S if cell.compile else 0.0]
 
     def tick() -> None:
@@ -201,9 +200,15 @@ def _time(visit: Visit) -> dict[str, Any]:
     }
 
 
-def _quarter_pass(mechanism: Mechanism, cell: Cell, seed: int) -> Callable[[], Any]:
-    small = build_subject(mechanism, quarter(cell), seed=seed, ring=1)
-    holder = [small]
+def _built(visit: Visit, mechanism: Mechanism, cell: Cell, **more: Any) -> Subject:
+    """The subject of a measurement; what fails while it is made failed in build, or in prefill."""
+    seed, allow = visit.request["seed"], visit.request["load_timeout"] + visit.request["cell_timeout"]
+    visit.enter("build", allow)
+    return build_subject(mechanism, cell, seed=seed, prefilling=lambda: visit.enter("prefill", allow), **more)
+
+
+def _quarter_pass(visit: Visit, mechanism: Mechanism, cell: Cell) -> Callable[[], Any]:
+    holder = [_built(visit, mechanism, quarter(cell), ring=1)]
     return lambda: holder.pop().call(0)
 
 
@@ -227,11 +232,12 @@ def _memory(visit: Visit) -> dict[str, Any]:
     """Peak memory of one pass above what is in place."""
     request = visit.request
     mechanism, cell = _opened(visit)
-    visit.enter("build", request["load_timeout"] + request["cell_timeout"])
-    visit.enter("memory", request["memory_timeout"])
     if request["cold"]:  # what a process takes once, at its first products, is no part of the pass
-        _quarter_pass(mechanism, cell, request["seed"])()
-    subject = build_subject(mechanism, cell, seed=request["seed"], ring=1)
+        small = _quarter_pass(visit, mechanism, cell)
+        visit.enter("memory", request["memory_timeout"])
+        small()
+    subject = _built(visit, mechanism, cell, ring=1)
+    visit.enter("memory", request["memory_timeout"])
     live = subject.live
     measured = memory.measure(
         lambda: subject.call(0),

@@ -15,18 +15,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from effbench import products
-from effbench.mechanisms import _parts
+from effbench.mechanisms import _gate, _parts
 
 WIDTH = 32  # channels of a slice
 KEPT = 0.125
 
 
 class Plane(torch.autograd.Function):
-    """q k v and kernel of aft_conv: y [b, n, d], and bad [b, n, h] where it is to be computed again."""
+    """q k v, kernel and gate of aft_conv: y [b, n, d], and bad [b, n, h] where it is to be computed again."""
 
     @staticmethod
-    def forward(ctx, q, k, v, kernel, grid):
+    def forward(ctx, q, k, v, kernel, grid, gate):
         work = _Work(k, v, kernel, grid)
+        means = torch.empty_like(v) if _gate.needs_mean(gate) else None
         y, values = torch.empty_like(v), work.split(v)
         pooled = products.matmul(work.weights.mT.unsqueeze(2), values.transpose(1, 2).to(work.wide))
         pooled = pooled.transpose(1, 2) * work.outside[:, None]  # [b, 1, h, e]
@@ -37,17 +38,19 @@ class Plane(torch.autograd.Function):
         for heads, columns in work.slices():
             found = work.convolve(work.packed(heads, columns), work.taps[heads])
             found.add_(pooled[:, :, heads, columns]).div_(denominator[:, :, heads, None])
-            gate = work.split(q)[:, :, heads, columns].to(work.wide).sigmoid()
-            work.split(y)[:, :, heads, columns] = found.mul_(gate)
-        ctx.save_for_backward(q, k, v, kernel, y, denominator)
-        ctx.grid = grid
+            here = (slice(None), slice(None), heads, columns)
+            if means is not None:
+                work.split(means)[here] = found
+            work.split(y)[here] = found.mul_(gate(work.split(q)[here].to(work.wide)))
+        ctx.save_for_backward(q, k, v, kernel, y if means is None else means, denominator)
+        ctx.grid, ctx.gate = grid, gate
         ctx.mark_non_differentiable(bad)
         return y, bad
 
     @staticmethod
     @_parts.plain_backward
     def backward(ctx, grad, _):
-        q, k, v, kernel, y, denominator = ctx.saved_tensors
+        q, k, v, kernel, kept, denominator = ctx.saved_tensors
         work = _Work(k, v, kernel, ctx.grid)
         to_q, to_v = torch.empty_like(q), torch.empty_like(v)
         to_weights, to_taps = torch.zeros_like(work.weights), torch.zeros_like(work.taps)
@@ -55,11 +58,12 @@ class Plane(torch.autograd.Function):
         for heads, columns in work.slices():
             here = (slice(None), slice(None), heads, columns)
             top = work.split(grad)[here].to(work.wide)
-            gate = work.split(q)[here].to(work.wide).sigmoid()
-            through = top * work.split(y)[here]
+            wide_q = work.split(q)[here].to(work.wide)
+            gated, through, work.split(to_q)[here] = _gate.backward(
+                ctx.gate, wide_q, top, work.split(kept)[here]
+            )
             slope[:, :, heads] -= through.sum(3)
-            top = (top * gate).div_(denominator[:, :, heads, None])
-            work.split(to_q)[here] = through.mul_(gate.neg_().add_(1))
+            top = (top * gated).div_(denominator[:, :, heads, None])
             found = work.transposed(top, heads)
             if ctx.needs_input_grad[3]:
                 to_taps[heads] += work.tap_gradient(top, work.packed(heads, columns))
@@ -70,7 +74,7 @@ class Plane(torch.autograd.Function):
         if ctx.needs_input_grad[3]:
             to_taps += work.tap_gradient(slope, work.weights.unsqueeze(3))
         to_kernel = to_taps * (work.taps + work.outside[:, None, None])
-        return to_q, to_weights.mul_(work.weights).to(k.dtype), to_v, to_kernel.to(kernel.dtype), None
+        return to_q, to_weights.mul_(work.weights).to(k.dtype), to_v, to_kernel.to(kernel.dtype), None, None
 
 
 class _Work:

@@ -14,7 +14,7 @@ from effbench.record import Record
 from effbench.session import Request, measure
 from effbench.suite import make_suite
 
-SECONDS, BYTES = 2.0, 400 * 2**20
+SECONDS, BYTES = 1.0, 400 * 2**20
 
 #: name -> (status, stage, a part of the reason); the module fails at one length only, after its check.
 WHILE_MEASURED = {
@@ -68,7 +68,7 @@ def run(data: Path, folder: Path) -> Run:
         {"mechanisms": [_spec(data, name) for name in names], "axes": {"seq": 48, "dim": 8}}, "test"
     )
     budget = Budget(
-        memory_limit=BYTES, cell_timeout=SECONDS, load_timeout=8.0, min_time=0.01, rounds=((1e9, 1),)
+        memory_limit=BYTES, cell_timeout=SECONDS, load_timeout=5.0, min_time=0.01, rounds=((1e9, 1),)
     )
     return measure(Request(name="faults", suite=suite, out=folder, budget=budget, command="effbench run"))
 
