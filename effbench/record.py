@@ -86,6 +86,7 @@ class Record(Part):
     memory: Memory | None = None
     flops: FlopsBlock | None = None
     instructions: int | None = None
+    missing: dict[str, str] = {}  # why a number is empty, by its column
     path: dict[str, str] = {}
     params: int | None = None
     round: int = 0

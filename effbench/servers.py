@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from effbench import perf
 from effbench.cell import Cell
 from effbench.environment import server_environment
 from effbench.processes import Server
+
+
+class FixedServer(Server):
+    """A server whose children have the same addresses in every run, where the system allows it."""
+
+    def spawn(self) -> None:
+        """Start it so."""
+        with perf.fixed_layout():
+            super().spawn()
 
 
 class Servers:
@@ -14,13 +24,15 @@ class Servers:
 
     def __init__(self) -> None:
         self._servers: dict[tuple[str, int, str, int], Server] = {}
+        self.instructions_missing = perf.missing(perf.INSTRUCTIONS)  # why; None where they can be counted
 
     def get(self, kind: str, *, threads: int, allocator: str, replicate: int = 0) -> Server:
         """The server for a kind of question; ``replicate`` tells apart several of one kind."""
         allocator = allocator if kind == "time" else "default"  # the others have settings of their own
         key = (kind, threads, allocator, replicate)
         if key not in self._servers:
-            self._servers[key] = Server(kind, server_environment(kind, threads=threads, allocator=allocator))
+            make = FixedServer if kind == "instructions" else Server
+            self._servers[key] = make(kind, server_environment(kind, threads=threads, allocator=allocator))
         return self._servers[key]
 
     def start(self, cells: Sequence[Cell], rounds: int) -> None:
@@ -32,6 +44,8 @@ class Servers:
             for threads, allocator in settings
             for kind, replicate in kinds
         ]
+        if self.instructions_missing is None:
+            wanted.append(self.get("instructions", threads=1, allocator="default"))
         for server in wanted:
             server.spawn()
         for server in wanted:

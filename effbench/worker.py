@@ -1,4 +1,4 @@
-"""Answers one question in a child process: describe, survey, check, counts, time, memory, ceilings, verify.
+"""Answers one question in a child process: describe, survey, check, counts, time, memory, and so on.
 
 The child reads one line of JSON from its channel and writes lines of JSON: ``{"stage", "allow"}``
 before each part (the seconds that the part may take), and at last ``{"stage", "answer"}``. Every
@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import signal
 import socket
 import sys
 import traceback
@@ -22,7 +21,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from effbench import ceilings, environment, products
+from effbench import ceilings, environment, perf, prediction, products
 from effbench.attention import kernels_of_call
 from effbench.cell import Cell
 from effbench.check import check
@@ -30,7 +29,7 @@ from effbench.conformance import checks_for
 from effbench.declaration import describe, formula, unsupported
 from effbench.errors import BadInput, EffbenchError
 from effbench.limits import limit_memory
-from effbench.meters import counts, memory, resident, time
+from effbench.meters import counts, instructions, memory, resident, time
 from effbench.meters.neighbours import neighbours
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
@@ -40,7 +39,6 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory",
 _WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
 _SETTLE_S = 2.0  # this much more
 _COMPILE_S = 600.0
-_PREDICT_S = 2
 
 
 def prepare(kind: str) -> None:
@@ -130,25 +128,27 @@ def _check(visit: Visit) -> dict[str, Any]:
 def _counts(visit: Visit) -> dict[str, Any]:
     """FLOPs and bytes by kind and the predicted peak; on fake tensors unless ``real`` is asked."""
     mechanism, cell = _opened(visit)
-    real = visit.request.get("real", False)
-    visit.enter("counts" if real else "predict", visit.request["cell_timeout"] if real else 3 * _PREDICT_S)
-    if not real:
-        signal.signal(signal.SIGALRM, _too_long)
-        signal.setitimer(signal.ITIMER_REAL, _PREDICT_S)
-    with nullcontext() if real else FakeTensorMode():
-        subject = build_subject(mechanism, cell, seed=0, ring=1, empty=not real)
-        live = sum(t.numel() * t.element_size() for t in subject.live)
-        try:
-            counted = counts.count(lambda: subject.call(0))
-        except Exception:
-            traceback.print_exc()  # what has to be in place is known all the same
-            counted = {}
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    return {"status": "ok", "live_bytes": live, **counted}
+    if visit.request.get("real"):
+        visit.enter("counts", visit.request["cell_timeout"])
+        return {"status": "ok", **prediction.on_real_tensors(mechanism, cell)}
+    seconds = visit.request["count_seconds"]
+    visit.enter("predict", 2 * seconds + 2)
+    return {"status": "ok", **prediction.on_fake_tensors(mechanism, cell, seconds=seconds)}
 
 
-def _too_long(*_: Any) -> None:
-    raise TimeoutError(f"took more than {_PREDICT_S} s")
+def _instructions(visit: Visit) -> dict[str, Any]:
+    """Retired instructions of one pass on one thread."""
+    request = visit.request
+    with perf.Counter(perf.INSTRUCTIONS) as counter:  # open before any thread starts that it shall follow
+        mechanism, cell = _opened(visit)
+        visit.enter("build", request["load_timeout"] + request["cell_timeout"])
+        warm = _quarter_pass(mechanism, cell, request["seed"]) if request["cold"] else None
+        subject = build_subject(mechanism, cell, seed=request["seed"], ring=2)
+        patience = request["cell_timeout"] + 30
+        found = instructions.measure(
+            subject.call, counter=counter, warm=warm, tick=lambda: visit.enter("counts", patience)
+        )
+    return {"status": "ok", "instructions": found, "fixed_layout": perf.layout_is_fixed()}
 
 
 def _time(visit: Visit) -> dict[str, Any]:
@@ -297,6 +297,7 @@ QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "counts": _counts,
     "time": _time,
     "memory": _memory,
+    "instructions": _instructions,
     "ceilings": _ceilings,
     "laws": _laws,
     "verify": _verify,
