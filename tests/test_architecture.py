@@ -63,7 +63,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"frame", "metrics"},
     "render": {"frame", "registry"},
     "calibration": {"plan", "visit"},
-    "doctor": {"calibration", "cell", "environment", "meters", "servers", "stats", "suite", "visit"},
+    "doctor": {
+        *("calibration", "cell", "environment", "meters", "perf", "servers", "stats", "suite", "visit"),
+    },
     "session": {
         *(
             "calibration",

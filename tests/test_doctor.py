@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from effbench import environment
+from effbench import environment, perf
 from effbench.cell import Cell
 from effbench.doctor import gpu, rehearsal, system
 from effbench.doctor.finding import Finding
@@ -47,6 +46,7 @@ def test_every_finding_is_words(found: dict[str, dict[str, str]]) -> None:
 
 def test_what_this_machine_has_is_measured(found: dict[str, dict[str, str]]) -> None:
     assert "ms, A and B part by" in found["noise floor"]["found"]
+    assert (found["performance counters"]["state"] == "ok") == (perf.missing(perf.INSTRUCTIONS) is None)
     assert found["noise floor"]["state"] in ("ok", "limited")
     assert "float32: torch " in found["matrix products"]["found"]
     assert f"{environment.physical_memory() / 2**30:.1f} GiB" in found["memory"]["found"]
@@ -169,36 +169,20 @@ def test_a_variable_that_changes_numbers_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("files", "state", "words"),
+    ("why_not", "state", "remedy"),
     [
-        ({}, "absent", "no perf_event_open"),
-        ({"proc__sys__kernel__perf_event_paranoid": "2"}, "absent", "drives no counters"),
-        (
-            {
-                "proc__sys__kernel__perf_event_paranoid": "4",
-                "sys__bus__event_source__devices__cpu__type": "4",
-            },
-            "absent",
-            "perf_event_paranoid is 4",
-        ),
-        (
-            {
-                "proc__sys__kernel__perf_event_paranoid": "2",
-                "sys__bus__event_source__devices__armv8_pmuv3_0__type": "8",
-            },
-            "ok",
-            "perf_event_paranoid is 2",
-        ),
+        (None, "ok", ""),
+        ("retired instructions: not permitted (EACCES)", "absent", "perf_event_paranoid=2"),
+        ("retired instructions: not permitted (EPERM)", "absent", "seccomp"),
+        ("retired instructions: hidden (ENOENT)", "absent", "passes its counters through"),
+        ("retired instructions: no perf_event_open on darwin arm64", "absent", "use Linux"),
     ],
 )
-def test_counters(
-    files: dict[str, str], state: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    finding = system.counters(other_machine(tmp_path, **files))
-    assert finding.state == state
-    assert words in finding.found
-    assert bool(finding.remedy) == (state == "absent")
+def test_counters(why_not: str | None, state: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perf, "missing", lambda event: why_not)
+    finding = system.counters()
+    assert (finding.state, finding.found) == (state, why_not or "retired instructions can be counted")
+    assert remedy in finding.remedy
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/stat is Linux's")

@@ -12,7 +12,8 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from effbench.cell import Budget
+from effbench import perf
+from effbench.cell import Budget, Cell
 from effbench.environment import default_memory_limit
 from effbench.frame import Run, load_run
 from effbench.meters.memory import allocated
@@ -76,6 +77,16 @@ def test_flops_of_attention_by_three_ways(heard_and_run: tuple[list[dict[str, ob
     assert row["counted_matmul"] == pytest.approx(own, rel=0.01)
     assert row["formula_matmul"] == pytest.approx(own, rel=0.01)
     assert row["uncounted"] == ""
+
+
+def test_what_is_retired_is_asked_of_a_counter(heard_and_run: tuple[list[dict[str, object]], Run]) -> None:
+    """Counted by the kernel instead: few processors let their own operations be counted."""
+    flops = load("flops")
+    cells = [Cell(**e["cell"]) for e in heard_and_run[1].info["plan"] if e["cell"]["mechanism"] == "mha"]
+    found = dict(flops.retired(cells, event=perf.PAGE_FAULTS))
+    assert list(found) == [cells[0].id]
+    assert found[cells[0].id] >= 0
+    assert flops.why_not_retired() is None or flops.why_not_retired()
 
 
 def test_every_question_of_a_cell_is_heard(heard_and_run: tuple[list[dict[str, object]], Run]) -> None:

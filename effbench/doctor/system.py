@@ -6,7 +6,6 @@ Nothing is measured but the load. ``root`` stands for the file system, so that t
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from effbench import environment
+from effbench import environment, perf
 from effbench.cell import usable_cores
 from effbench.doctor.finding import Finding
 from effbench.meters import resident
@@ -22,6 +21,13 @@ from effbench.meters.neighbours import neighbours
 
 _LOOK_S = 0.5  # at what other processes do
 _GIB = 1 << 30
+#: What lets instructions be counted, by the error of perf_event_open.
+_TO_COUNT = {
+    "EACCES": "sudo sysctl kernel.perf_event_paranoid=2",
+    "EPERM": "allow perf_event_open in the container's seccomp profile",
+    "ENOENT": "use a machine, or a kind of virtual machine, that passes its counters through",
+    "EOPNOTSUPP": "use a machine, or a kind of virtual machine, that passes its counters through",
+}
 #: Takes, touches and frees 64 MiB twice, as a pass does; prints the page faults of the second time.
 _SECOND_TOUCH = """
 import ctypes, resource
@@ -43,7 +49,7 @@ _KEPT = 16  # faults: a block given back would cost 32 at least, with huge pages
 def system_findings(root: Path = environment.ROOT) -> Iterator[Finding]:
     """One finding for each thing that the system knows of itself."""
     facts = environment.facts({}, root)
-    yield counters(root)
+    yield counters()
     yield allocator(facts)
     yield huge_pages(facts)
     yield cores(facts)
@@ -54,32 +60,17 @@ def system_findings(root: Path = environment.ROOT) -> Iterator[Finding]:
     yield variables(facts)
 
 
-def counters(root: Path) -> Finding:
+def counters() -> Finding:
     """Whether the processor's own counters answer a user's process."""
-    name, means = (
-        "performance counters",
-        "no instructions per call: of what runs, only noisy time can be compared",
-    )
-    paranoid = _number(root / "proc/sys/kernel/perf_event_paranoid")
-    if paranoid is None:
-        found = "the system has no perf_event_open"
-        return Finding(name, "absent", found=found, means=means, remedy="use Linux")
-    units = root / "sys/bus/event_source/devices"
-    names = sorted(path.name for path in units.glob("*")) if units.is_dir() else []
-    if not any(re.match(r"cpu|armv\d", unit) for unit in names):
-        found = "the kernel drives no counters of this processor, as in most virtual machines"
-        remedy = "use a machine, or a kind of virtual machine, that passes its counters through"
-        return Finding(name, "absent", found=found, means=means, remedy=remedy)
-    if paranoid > 2 and os.geteuid() != 0:
-        found = f"perf_event_paranoid is {paranoid}: only root may count"
-        remedy = "sudo sysctl kernel.perf_event_paranoid=2"
-        return Finding(name, "absent", found=found, means=means, remedy=remedy)
-    return Finding(
-        name,
-        "ok",
-        found=f"perf_event_paranoid is {paranoid}, the processor's counters are there",
-        means="retired instructions of a process can be counted: they do not depend on the load",
-    )
+    why_not = perf.missing(perf.INSTRUCTIONS)
+    if why_not is None:
+        found = "retired instructions can be counted"
+        return Finding(
+            "performance counters", "ok", found=found, means="instructions do not depend on the load"
+        )
+    remedy = next((text for code, text in _TO_COUNT.items() if f"({code})" in why_not), "use Linux")
+    means = "no instructions per call: of what runs, only noisy time can be compared"
+    return Finding("performance counters", "absent", found=why_not, means=means, remedy=remedy)
 
 
 def allocator(facts: Mapping[str, Any]) -> Finding:
@@ -244,10 +235,3 @@ def variables(facts: Mapping[str, Any]) -> Finding:
         means = "they change numbers: runs with and without them are runs on different machines"
         return Finding("variables", "limited", found=found, means=means, remedy="unset them")
     return Finding("variables", "ok", found="none is set", means="nothing but effbench sets libraries")
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
