@@ -73,9 +73,9 @@ in the same runs: what parts the runs is more than what parts the two processes 
 own (its clock, the other guests of its host). No interval made within a run can hold that; compare mechanisms
 within one run, where their visits take turns, or by counts.
 """
-BURNING = """A burning core made the small cell {small:.1f} and the large one {large:.1f} times as slow: with a
-thread on every core, each product waits for the thread whose core is shared. Such rows are flagged and support
-no finding.
+BURNING = """A burning core made the small cell {small:.1f} and the large one {large:.1f} times as slow: with
+a thread on every core, each product waits for the thread whose core is shared. Such rows are flagged and
+support no finding.
 """
 OVERHEAD = """## What a cell costs beyond its passes
 
