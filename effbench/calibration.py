@@ -1,4 +1,4 @@
-"""Asks what the machine of a run can do: what its torch is, and its ceilings for each device and threads."""
+"""Asks what the machine of a run can do: its ceilings, once for every device and number of threads."""
 
 from __future__ import annotations
 
@@ -6,23 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from effbench.errors import EffbenchError
 from effbench.plan import Plan
 from effbench.visit import Visitor
 
 _CEILINGS_S = 30.0  # for the rates of one dtype on a loaded machine
-
-
-def ask_torch(visitor: Visitor, threads: int) -> dict[str, Any]:
-    """What torch says of itself: ``environment.torch_facts``, from a child."""
-    server = visitor.servers.get("counts", threads=threads, allocator="default")
-    outcome = server.ask({"question": "hello"}, log=visitor.log("hello"), allow=60)
-    if outcome.ended != "answered" or "torch" not in outcome.answer:
-        raise EffbenchError(
-            f"torch could not be asked what it is: {outcome.reason or outcome.answer.get('reason')}"
-        )
-    facts: dict[str, Any] = outcome.answer["torch"]
-    return facts
 
 
 def keep_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from effbench import environment
-from effbench.calibration import ask_torch, keep_ceilings
+from effbench.calibration import keep_ceilings
 from effbench.cell import Budget, usable_cores
-from effbench.errors import BadInput
+from effbench.errors import BadInput, EffbenchError
 from effbench.frame import Run, load_run
 from effbench.pickled import send
 from effbench.plan import Plan, make_plan
@@ -129,13 +129,25 @@ def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]
         descriptions = [visitor.describe(spec, threads=threads, source=source) for spec, source in asked]
         plan = make_plan(request.suite, descriptions)
         visitor.seed = plan.seed
-        facts = environment.facts(ask_torch(visitor, threads))
+        facts = environment.facts(_hello(visitor, threads))
         visitor.environment = environment.digest(facts)
         for name, description in plan.mechanisms.items():
             cells = [cell for cell in plan.cells if cell.mechanism == name]
             if description.error is None and cells:
                 visitor.survey(description, cells)
         yield visitor, plan, facts
+
+
+def _hello(visitor: Visitor, threads: int) -> dict[str, Any]:
+    server = visitor.servers.get("counts", threads=threads, allocator="default")
+    log = visitor.log("hello")
+    outcome = server.ask({"question": "hello"}, log=log, allow=60)
+    if outcome.ended != "answered" or "torch" not in outcome.answer:
+        raise EffbenchError(
+            f"torch could not be asked what it is: {outcome.reason or outcome.answer.get('reason')}"
+        )
+    facts: dict[str, Any] = outcome.answer["torch"]
+    return facts
 
 
 def _info(

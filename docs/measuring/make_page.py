@@ -68,15 +68,15 @@ quiet run that the meters flag as loaded was disturbed by something else, and ta
 interval of a run holds the grand median of all runs of its kind in at least 85 % of them; two successive runs
 differ by under 5 % in at least 28 of 30 pairs (quiet).
 """
-TOGETHER = """They are slow
-in the same runs: what parts the runs is more than what parts the two processes of one, and is the machine's
-own (its clock, the other guests of its host). No interval made within a run can hold that; compare mechanisms
-within one run, where their visits take turns, or by counts.
+TOGETHER = """
+They are slow in the same runs: what parts the runs is more than what parts the two processes of one, and is
+the machine's own (its clock, the other guests of its host). No interval made within a run can hold that;
+compare mechanisms within one run, where their visits take turns, or by counts.
 """
-BURNING = """A burning core made the small cell {small:.1f} and the large one {large:.1f} times as slow: with
-a thread on every core, each product waits for the thread whose core is shared. Such rows are flagged and
-support no finding.
-"""
+BURNING = """
+A burning core made the small cell {small:.1f} and the large one {large:.1f} times as slow: with a thread on
+every core, each product waits for the thread whose core is shared. Such rows are flagged and support no
+finding."""
 OVERHEAD = """## What a cell costs beyond its passes
 
 Cheap cells, visited twice. A question is one process: from the request until the process is gone, less first
@@ -193,7 +193,7 @@ def _why(runs: pd.DataFrame) -> str:
     times = runs.pivot(index=["condition", "run"], columns="cell", values="time_s")
     quiet, loaded = (times.loc[condition] for condition in ("quiet", "loaded"))
     together = quiet.corr(method="spearman").loc["small", "large"]
-    text = f"\nRank correlation of the two cells' times over the quiet runs: {together:.2f}. "
+    text = f"\nRank correlation of the two cells' times over the quiet runs: {together:.2f}."
     slow = loaded.median() / quiet.median()
     return text + (TOGETHER if together > 0.5 else "") + BURNING.format(**slow)
 

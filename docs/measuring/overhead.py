@@ -18,9 +18,9 @@ from machine import machine
 from effbench.cell import Budget
 from effbench.environment import default_memory_limit
 from effbench.frame import load_run
-from effbench.processes import Server
 from effbench.session import Request, measure
 from effbench.suite import make_suite
+from effbench.visit import Visitor
 
 QUESTION = {
     "mechanisms": ["mha", "mha-sdpa", "aft-simple", "fnet"],
@@ -30,16 +30,18 @@ QUESTION = {
 
 @contextmanager
 def listening() -> Iterator[list[dict]]:
-    """Every question to a fork server, as it is answered."""
-    heard, ask = [], Server.ask
+    """Every question about a cell, as it is answered."""
+    heard, ask = [], Visitor.ask
 
-    def listen(self, request, **more):
+    def listen(self, kind, cell, question, **more):
         used = time.process_time()
-        outcome = ask(self, request, **more)
+        outcome = ask(self, kind, cell, question, **more)
         heard.append(
             {
-                "question": request["question"],
-                "cell": tuple((request.get("cell") or {}).get(axis) for axis in ("mechanism", "seq", "dim")),
+                "mechanism": cell.mechanism,
+                "seq": cell.seq,
+                "dim": cell.dim,
+                "question": question,
                 "seconds": outcome.seconds,
                 "passes_s": (outcome.answer.get("time") or {}).get("spent_s") or 0.0,
                 "parent_s": time.process_time() - used,
@@ -47,20 +49,11 @@ def listening() -> Iterator[list[dict]]:
         )
         return outcome
 
-    Server.ask = listen
+    Visitor.ask = listen
     try:
         yield heard
     finally:
-        Server.ask = ask
-
-
-def rows(heard):
-    """One row for each question about a cell."""
-    for answer in heard:
-        if answer["question"] in ("check", "counts", "time", "memory"):
-            mechanism, seq, dim = answer["cell"]
-            rest = {name: answer[name] for name in ("question", "seconds", "passes_s", "parent_s")}
-            yield {"mechanism": mechanism, "seq": seq, "dim": dim} | rest
+        Visitor.ask = ask
 
 
 def main(path):
@@ -69,7 +62,7 @@ def main(path):
         suite = make_suite(QUESTION, "overhead")
         measure(Request(name="overhead", suite=suite, out=Path(out), budget=budget))
         about = machine(load_run(out))
-    pd.DataFrame([row | {"machine": about} for row in rows(heard)]).to_csv(path, index=False)
+    pd.DataFrame(heard).assign(machine=about).to_csv(path, index=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, Self
 
 from effbench import stats
-from effbench.calibration import ask_ceilings, ask_torch
+from effbench.calibration import ask_ceilings
 from effbench.cell import Budget, Cell, usable_cores
 from effbench.doctor.finding import Finding
 from effbench.environment import default_memory_limit
@@ -77,10 +77,12 @@ class Rehearsal(ExitStack):
 
     def torch_facts(self) -> Mapping[str, Any]:
         """What torch says of itself; nothing where it cannot be asked."""
+        server = self._visitor.servers.get("counts", threads=self._threads, allocator="default")
         try:
-            return ask_torch(self._visitor, self._threads)
+            outcome = server.ask({"question": "hello"}, log=self._visitor.log("hello"), allow=60)
         except EffbenchError:
             return {}
+        return dict(outcome.answer.get("torch", {}))
 
 
 def noise_of(cells: Sequence[Cell], timed: Sequence[Sequence[Mapping[str, Any]]]) -> Finding:
