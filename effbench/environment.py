@@ -148,6 +148,13 @@ def physical_memory() -> int:
     return int(psutil.virtual_memory().total)
 
 
+def available_memory() -> int:
+    """Bytes that could be taken now without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def memory_limit(root: Path = ROOT) -> int | None:
     """The tightest memory limit of the control groups around this process, in bytes; None without one."""
     names = {2: "memory.max", 1: "memory.limit_in_bytes"}

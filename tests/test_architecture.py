@@ -81,6 +81,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"frame", "metrics"},
     "render": {"frame", "registry"},
     "calibration": {"plan", "visit"},
+    "doctor": {
+        *("calibration", "cell", "environment", "meters", "perf", "servers", "stats", "suite", "visit"),
+    },
     "session": {
         *(
             "calibration",
@@ -120,7 +123,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 #: Nouns that are folders.
-PACKAGES = ("meters", "conformance")
+PACKAGES = ("meters", "conformance", "doctor")
 #: The run, what is known of numbers and flags, and the answers that are worked out from them.
 REPORT_MAY = {
     f"effbench.{noun}"

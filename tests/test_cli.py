@@ -75,7 +75,7 @@ def test_help_costs_little_more_than_python(ran: Path) -> None:
 
 def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
     overview = effbench("--help", cwd=tmp_path).stdout
-    for command in ("list", "run", "report", "compare", "export", "verify", "new"):
+    for command in ("list", "run", "report", "compare", "export", "verify", "doctor", "new"):
         assert effbench(command, "--help", cwd=tmp_path).returncode == 0, command
         assert command in overview
 
@@ -104,6 +104,7 @@ def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
         (["report", "r", "--compare", "nowhere"], "nowhere"),
         (["compare", "r", "nowhere"], "nowhere"),
         (["export", "r", "--to", "nosuch"], "nosuch"),
+        (["doctor", "--nosuch"], "--nosuch"),
         (["new", "1bad"], "'1bad'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
