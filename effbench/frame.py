@@ -40,7 +40,8 @@ class Run:
     """A loaded run.
 
     ``frame`` has one row a cell; ``records`` is every line of the file, stale ones too; ``info`` is
-    ``run.json``; ``visits`` holds the records that count, by cell and in the order of rounds.
+    ``run.json``; ``visits`` holds the records that count, by cell and in the order of rounds; ``folder`` is
+    where it was read from. ``beside`` is another run that a report shows next to this one.
     """
 
     frame: pd.DataFrame
@@ -48,6 +49,8 @@ class Run:
     info: dict[str, Any]
     visits: Mapping[str, Sequence[Record]]
     spread: float | None  # pooled process-to-process deviation of log medians
+    folder: Path
+    beside: Run | None = None
 
     def answer(self, cell_id: str) -> Record | None:
         """The record that decides a cell's status; None while it has no answer."""
@@ -134,7 +137,11 @@ def load_run(folder: Path | str) -> Run:
     Raises:
         BadInput: there is no run, or a file of it is damaged.
     """
-    info, records = read_info(folder), read_records(folder)
+    return build_run(Path(folder), read_info(folder), read_records(folder))
+
+
+def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
+    """A run from what its files hold."""
     visits = _current_visits(info, records)
     spread = process_spread(_groups(found) for found in visits.values())
     ceilings = info.get("ceilings", {}).get(info.get("environment", ""), {}) or {}
@@ -149,7 +156,7 @@ def load_run(folder: Path | str) -> Run:
         here = frame["id"] == cell_id
         frame.loc[here, "flags"] = [";".join(filter(None, [*frame.loc[here, "flags"], *found]))]
     types = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(("status", "reason", "flags", "id"), "str")
-    return Run(frame.astype(types), records, info, visits, spread)
+    return Run(frame.astype(types), records, info, visits, spread, folder)
 
 
 def write_table(run: Run, path: Path | str | TextIO) -> None:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+#: An interval with a larger half-width (share of the value) is shown by its ends.
+WIDE = 0.3
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -28,6 +31,13 @@ class Scale:
         """The number with its unit: ``12.3 ms``."""
         joint = "" if self.unit == "%" else " "
         return f"{self.number(value)}{joint}{self.unit}".rstrip()
+
+    def interval(self, low: float, value: float, high: float) -> str:
+        """Half the width of an interval in per cent; both ends where that would mislead."""
+        share = (high - low) / 2 / value
+        if share >= WIDE:
+            return f"[{self.number(low)}, {self.number(high)}]"
+        return f"±{100 * share:.0f} %" if share >= 0.01 else f"±{100 * share:.1f} %"
 
 
 @dataclass(frozen=True, kw_only=True)

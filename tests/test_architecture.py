@@ -63,7 +63,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runner": {"cell", "plan", "record", "environment", "visit", "estimate"},
     "store": {"record"},
     "frame": {"record", "store", "metrics", "stats", "cell", "roofline", "scrutiny"},
-    "fit": {"stats"},
+    "fit": set(),
+    "crossover": set(),
+    "lines": {"frame"},
+    "salvage": {"frame", "record", "store"},
+    "reading": {"frame", "quantity", "ranking", "salvage"},
+    "against": {"crossover", "frame", "lines", "metrics", "plausibility", "stats"},
+    "ranking": {"against", "frame", "grammar", "lines", "metrics", "plausibility"},
+    "scaling": {"fit", "frame", "growth", "lines", "plausibility"},
     "judgement": {"metrics"},
     "paired": {"frame", "judgement", "pairs"},
     "verdict": {"frame", "judgement", "metrics", "paired", "stats"},
@@ -108,13 +115,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pytest_plugin": {"api"},
     "listing": {"metrics", "plan", "registry", "session"},
     "progress": {"cell", "metrics", "record", "runner"},
-    "summary": {"frame", "metrics"},
+    "summary": {"against", "frame", "lines", "metrics", "plausibility", "ranking", "scaling"},
     "__init__": {"api", "frame"},
     "__main__": {"cli"},
 }
 #: Nouns that are folders.
 PACKAGES = ("meters", "conformance")
-REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics", "effbench.plausibility"}
+#: The run, what is known of numbers and flags, and the answers that are worked out from them.
+REPORT_MAY = {
+    f"effbench.{noun}"
+    for noun in ("frame", "fit", "metrics", "plausibility", "stats", "lines", "scaling", "against", "ranking")
+}
 
 
 def _imported(path: Path) -> Iterator[str]:
