@@ -204,4 +204,4 @@ def visible_pairs(n: int, columns: int, window: int | None, *, causal: bool) -> 
     reach = n if window is None else min(window, n)
     if causal:
         return reach * n - reach * (reach - 1) // 2
-    return n * n - (n - reach) * (n - reach + 1)
+    return n + (reach - 1) * (2 * n - reach) if reach else 0  # the diagonal, and those on either side
