@@ -142,7 +142,7 @@ def _instructions(visit: Visit) -> dict[str, Any]:
     with perf.Counter(perf.INSTRUCTIONS) as counter:  # open before any thread starts that it shall follow
         mechanism, cell = _opened(visit)
         visit.enter("build", request["load_timeout"] + request["cell_timeout"])
-        warm = _quarter_pass(mechanism, cell, request["seed"]) if request["cold"] else None
+        warm = _quarter_pass(visit, mechanism, cell) if request["cold"] else None
         subject = build_subject(mechanism, cell, seed=request["seed"], ring=2)
         patience = request["cell_timeout"] + 30
         found = instructions.measure(
