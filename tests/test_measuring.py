@@ -115,10 +115,13 @@ def test_coverage_goes_on_where_it_stopped(tmp_path: Path) -> None:
     coverage, path = load("coverage"), tmp_path / "coverage.csv"
     cells = {"small": replace(coverage.CELLS["small"], seq=16)}
     coverage.measured(cells, path, runs=1, patience=0.0)
-    assert list(pd.read_csv(path)["condition"]) == ["quiet"]
+    (first,) = pd.read_csv(path).to_dict("records")
+    assert first["condition"] in ("quiet", "disturbed")  # by what else runs beside the tests
     coverage.measured(cells, path, runs=1)
     table = pd.read_csv(path)
-    assert list(table["condition"]) == ["quiet", "loaded"]
+    assert table.iloc[0]["time_s"] == first["time_s"]
+    again = [] if first["condition"] == "quiet" else list(table["condition"])[1:2]
+    assert list(table["condition"]) == [first["condition"], *again, "loaded"]
     assert (table["low_s"] <= table["time_s"]).all()
     assert (table["time_s"] <= table["high_s"]).all()
 
