@@ -197,6 +197,18 @@ def verify(
 
 
 @app.command()
+def doctor(as_json: Annotated[bool, _option("As a list of objects.", "--json")] = False) -> None:
+    """Say what this machine can and cannot measure, and what to do about it; takes some seconds."""
+    from effbench.doctor import examine
+    from effbench.doctor.shown import as_objects, show
+
+    if as_json:
+        print(json.dumps(as_objects(examine()), indent=1, ensure_ascii=False))
+    else:
+        show(examine())
+
+
+@app.command()
 def new(name: Annotated[str, typer.Argument(help="Of the mechanism: my-mixer writes my_mixer.py.")]) -> None:
     """Write a file with a mechanism that runs as it stands, to be changed into yours."""
     from effbench.scaffold import write

@@ -40,7 +40,7 @@ def visit_pair(visits: tuple[Visit, Visit], *, whole: bool, memory: bool = False
         if not failed and (whole or memory):
             failed = visit.memory(False)
         if not failed and whole:
-            failed = visit.count()
+            failed = visit.instruct(False) or visit.count()
         records.append(failed or visit.record("ok"))
     base, head = (
         record.model_copy(update={"pair": pair if turns or not record.time else None, "side": side})
