@@ -70,7 +70,8 @@ def answer(run: Run, ranking: Ranking, console: Console) -> None:
         within = ranking.cheapest_within(limit)
         names = ", ".join(f"{place.row['series']} ({time_text(place.row)})" for place in within)
         console.print(
-            f"Fastest within {memory.text(limit)}: {names or 'none is known to hold so little'}", markup=False
+            f"Fastest within {memory.text(limit)}: {names or 'none that is ranked is known to hold so little'}",
+            markup=False,
         )
     elif ranking.frontier:
         names = ", ".join(
