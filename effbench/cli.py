@@ -34,9 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Text = str | None
-
-
+Text = options.Text
 _option = options.option
 
 
@@ -196,6 +194,18 @@ def verify(
         broken, unchecked = broken or one.broken, unchecked + bool(one.error)
     if broken or unchecked:
         raise typer.Exit(WORSE if broken else NOTHING)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, _option("As a list of objects.", "--json")] = False) -> None:
+    """Say what this machine can and cannot measure, and what to do about it; takes some seconds."""
+    from effbench.doctor import examine
+    from effbench.doctor.shown import as_objects, show
+
+    if as_json:
+        print(json.dumps(as_objects(examine()), indent=1, ensure_ascii=False))
+    else:
+        show(examine())
 
 
 @app.command()

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from effbench.cell import Cell
-from effbench.record import Record
+from effbench.record import FlopsBlock, Record
 from effbench.roofline import Bound, bound
 from effbench.scrutiny import suspicions
 from effbench.stats import median_interval, median_of_medians, process_spread
@@ -74,10 +74,21 @@ class Run:
         return {n: (before[n], after[n]) for n in sorted(before.keys() & after.keys())}
 
     def values(self, metric: str) -> pd.Series[float]:
-        """One value a row: a column of numbers, or ``total_bytes`` = live + peak."""
+        """One value a row: a column of numbers, or what is derived.
+
+        ``total_bytes`` is live + peak; ``flops_needed`` leaves out the dead parts of tiles,
+        and is empty where nothing says what they are.
+        """
         if metric == "total_bytes":
             return self.frame["live_bytes"] + self.frame["peak_bytes"]
+        if metric == "flops_needed":
+            blocks = [self._flops(cell_id) for cell_id in self.frame["id"]]
+            found = [_plain(block.needed) if block and block.needed else None for block in blocks]
+            return pd.Series(found, index=self.frame.index, dtype="float64")
         return self.frame[metric]
+
+    def _flops(self, cell_id: str) -> FlopsBlock | None:
+        return next((visit.flops for visit in self.visits.get(cell_id, ()) if visit.flops), None)
 
     @cached_property
     def varying(self) -> tuple[str, ...]:
@@ -291,7 +302,9 @@ def _rates(row: Mapping[str, Any], least: Bound | None) -> dict[str, Any]:
 def _needed(visits: Sequence[Record], flops: float | None) -> float | None:
     """FLOPs without the dead parts of causal tiles, since a kernel may leave them out."""
     needed = next((visit.flops.needed for visit in visits if visit.flops and visit.flops.needed), None)
-    return flops if needed is None else _plain(needed)
+    if needed is None:
+        return flops
+    return _plain(needed) if flops is None else min(flops, _plain(needed))
 
 
 def _plain(counts: Mapping[str, float]) -> float:

@@ -103,7 +103,7 @@ binary_bytes = _scales(
 )
 percent = _scales([(0.01, "%")])
 
-#: Name -> metric. The names are the frame's columns; ``total_bytes`` is derived: live + peak.
+#: Name -> metric. The names are the frame's columns; ``total_bytes`` and ``flops_needed`` are derived.
 METRICS: dict[str, Metric] = {
     "time_s": Metric(
         title="Time", unit="s", better="lower", format=seconds, gate=Gate(relative=0.05, interval=True)
@@ -128,6 +128,7 @@ METRICS: dict[str, Metric] = {
     "flops": Metric(
         title="FLOPs", unit="FLOP", better="lower", format=_decimal("FLOP"), gate=Gate(relative=1e-6)
     ),
+    "flops_needed": Metric(title="FLOPs needed", unit="FLOP", better="lower", format=_decimal("FLOP")),
     "transcendentals": Metric(title="Transcendentals", unit="", better="lower", format=_decimal("")),
     "instructions": Metric(
         title="Instructions", unit="", better="lower", format=_decimal(""), gate=Gate(relative=0.005)

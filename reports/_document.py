@@ -17,14 +17,15 @@ from ._figures import Picture, pictures, settings_left_out
 from ._findings import findings
 from ._machine import plain, rows, sentence
 from ._tables import (
-    TABULATED,
     Table,
     failed_table,
     flagged_table,
     mechanism_table,
+    missing_table,
     point_table,
     scaling_table,
     status_table,
+    tabulated,
 )
 from ._views import View, views
 
@@ -68,6 +69,7 @@ def document(run: Run) -> Document:
         Section("How the cells ended", [_counts(run), status_table(run)]),
         Section("Cells without numbers", _failed(run)),
         Section("Flagged cells", _flagged(run)),
+        *([Section("Missing numbers", [missing_table(run)])] if missing_table(run).rows else []),
     ]
     return Document(run.info.get("title") or run.info.get("suite") or "effbench run", sections)
 
@@ -128,7 +130,7 @@ def _counts(run: Run) -> str:
 def _tables(run: Run, shown: Sequence[View]) -> list[Block]:
     """One table a metric and setting along a length or width, one a setting for single points."""
     scaling: list[Block] = [
-        scaling_table(run, view, name) for name in TABULATED for view in shown if view.along
+        scaling_table(run, view, name) for name in tabulated(run) for view in shown if view.along
     ]
     return scaling + [point_table(run, view) for view in shown if not view.along]
 

@@ -25,6 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plausibility": set(),
     "growth": set(),
     "limits": set(),
+    "perf": set(),
+    "effort": {"cell"},
     "roofline": set(),
     "scrutiny": {"growth", "plausibility"},
     "scaffold": set(),
@@ -38,7 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "suite_schema": {"suite"},
     "plan": {"cell", "suite", "registry", "plugin"},
     "record": {"cell"},
-    "meters": {"cell"},
+    "meters": {"cell", "perf"},
+    "prediction": {"cell", "meters", "plugin", "subject"},
     "ceilings": {"products", "environment"},
     "subject": {"cell", "plugin"},
     "check": {"cell", "plugin", "subject"},
@@ -46,14 +49,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {
         *("cell", "record", "registry", "plugin", "products", "meters", "ceilings", "environment"),
         *("declaration", "subject", "check", "attention", "conformance", "limits", "dialogue"),
+        *("perf", "prediction"),
     },
     "dialogue": {"subject"},
     "declaration": {"cell", "plugin", "registry", "source"},
     "forkserver": {"worker"},
     "processes": set(),
-    "servers": {"cell", "environment", "processes"},
+    "servers": {"cell", "environment", "perf", "processes"},
     "status": {"processes", "record"},
-    "visit": {"cell", "plan", "record", "processes", "servers", "status"},
+    "answers": {"cell", "record"},
+    "visit": {"answers", "cell", "effort", "plan", "record", "processes", "servers", "status"},
     "estimate": {"cell", "record"},
     "runner": {"cell", "plan", "record", "environment", "visit", "estimate"},
     "store": {"record"},
@@ -76,6 +81,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"frame", "metrics"},
     "render": {"frame", "registry"},
     "calibration": {"plan", "visit"},
+    "doctor": {
+        *("calibration", "cell", "environment", "meters", "perf", "servers", "stats", "suite", "visit"),
+    },
     "session": {
         *(
             "calibration",
@@ -115,7 +123,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 #: Nouns that are folders.
-PACKAGES = ("meters", "conformance")
+PACKAGES = ("meters", "conformance", "doctor")
 #: The run, what is known of numbers and flags, and the answers that are worked out from them.
 REPORT_MAY = {
     f"effbench.{noun}"

@@ -34,9 +34,9 @@ def test_a_report_answers_at_a_point_and_beside_another_run(effbench: Effbench, 
     question = ["--at", "seq=32,dim=16", "--baseline", "mha", "--memory-limit", "1GiB"]
     done = effbench("report", "r", *question, "--compare", "r", "--as", "csv", cwd=ran)
     assert done.returncode == 0, done.stderr
-    said = " ".join(done.stdout.split())  # whatever the width of the terminal
+    shown = " ".join(done.stdout.split())  # however the lines are broken
     for text in ("At length 32, width 16", "the same function as mha", "Fastest within 1.00 GiB: "):
-        assert text in said
+        assert text in shown
 
 
 def test_without_a_terminal_there_is_one_line_a_visit(ran: Path) -> None:
@@ -75,7 +75,7 @@ def test_help_costs_little_more_than_python(ran: Path) -> None:
 
 def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
     overview = effbench("--help", cwd=tmp_path).stdout
-    for command in ("list", "run", "report", "compare", "export", "verify", "new"):
+    for command in ("list", "run", "report", "compare", "export", "verify", "doctor", "new"):
         assert effbench(command, "--help", cwd=tmp_path).returncode == 0, command
         assert command in overview
 
@@ -104,6 +104,7 @@ def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
         (["report", "r", "--compare", "nowhere"], "nowhere"),
         (["compare", "r", "nowhere"], "nowhere"),
         (["export", "r", "--to", "nosuch"], "nosuch"),
+        (["doctor", "--nosuch"], "--nosuch"),
         (["new", "1bad"], "'1bad'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
