@@ -42,7 +42,7 @@ WIDEST = 0.8
 OVERHEAD = 0.1
 #: What has grown by less in all is mostly overhead, behind which any exponent may hide.
 GROWN = 2.0
-#: At the largest fitted size the term that leads may be so small a share, not less.
+#: At the largest fitted size a term of one power less may still be so large a share.
 LEADS = 0.5
 #: The standard deviation of the logarithm of a time without an interval, and the least that is believed.
 _UNKNOWN, _LEAST_NOISE = 0.05, 0.002

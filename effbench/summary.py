@@ -69,9 +69,8 @@ def answer(run: Run, ranking: Ranking, console: Console) -> None:
     if limit is not None:
         within = ranking.cheapest_within(limit)
         names = ", ".join(f"{place.row['series']} ({time_text(place.row)})" for place in within)
-        console.print(
-            f"Fastest within {memory.text(limit)}: {names or 'none is known to hold so little'}", markup=False
-        )
+        names = names or "none that is ranked is known to hold so little"
+        console.print(f"Fastest within {memory.text(limit)}: {names}", markup=False)
     elif ranking.frontier:
         names = ", ".join(
             f"from {memory.text(p.row['total_bytes'])} {p.row['series']}" for p in ranking.frontier
