@@ -17,6 +17,8 @@ from effbench.suite import Suite, load_suite, make_axes, replace_axes
 if TYPE_CHECKING:
     import pandas as pd
 
+    from effbench.frame import Run
+
 
 def run(
     suite: str,
@@ -48,6 +50,33 @@ def run(
         command="effbench.run(...) from Python",
     )
     return measure(request).frame
+
+
+def run_one(
+    mechanism: Any, *, options: Mapping[str, Mapping[str, Any]], axes: Mapping[str, Any], out: Path
+) -> Run:
+    """One cell of one mechanism, by any way of naming it, measured into a folder without reports.
+
+    Raises:
+        BadInput: an axis with several values, or anything that a run would not accept.
+    """
+    asked = replace_axes(Suite(baseline="none"), make_axes(axes, ""))
+    asked, objects = with_mechanisms(asked, [mechanism])
+    found = measure(
+        Request(
+            name="one",
+            suite=with_options(asked, options),
+            out=out,
+            budget=make_budget(None, "60s", None),
+            extra=objects,
+            fresh=True,
+            command="mechanism_benchmark(...) under pytest",
+            reports=(),
+        )
+    )
+    if len(found.frame) != 1:
+        raise BadInput(f"one cell at a time: these axes and options give {len(found.frame)}")
+    return found
 
 
 def with_mechanisms(suite: Suite, mechanisms: Sequence[Any] | None) -> tuple[Suite, list[Any]]:

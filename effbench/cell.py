@@ -81,6 +81,10 @@ class Budget:
         """The visits of the cheapest cell."""
         return max((visits for _, visits in self.rounds), default=1)
 
+    def limits(self, allocator: str) -> dict[str, int]:
+        """What a process that times with this allocator may take, where it is not the limit of all others."""
+        return {"memory_limit": self.heap_limit} if allocator == "warm" and self.heap_limit else {}
+
     def rounds_for(self, seconds: float) -> int:
         """How many visits, each in processes of its own, a pass of this many seconds deserves."""
         return next((rounds for limit, rounds in self.rounds if seconds < limit), 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -11,12 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from effbench.errors import BadInput, EffbenchError, NothingMeasured
+from effbench import ci, options
+from effbench.errors import (
+    FINE,
+    INTERRUPTED,
+    NOTHING,
+    USAGE,
+    WORSE,
+    BadInput,
+    EffbenchError,
+    NothingMeasured,
+)
 
 if TYPE_CHECKING:
     from effbench.session import Request
-
-FINE, WORSE, USAGE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
     name="effbench",
@@ -27,11 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Text = str | None
-
-
-def _option(text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, show_default=False)
+Text = options.Text
+_option = options.option
 
 
 @app.command("list")
@@ -48,27 +52,27 @@ def list_(
 @app.command()
 def run(
     suite: Annotated[str, typer.Argument(help="A built-in suite, or the path of a TOML file.")] = "scaling",
-    mechanism: Annotated[Text, _option("Exactly these: names, module:object or files, by commas.")] = None,
-    with_: Annotated[list[str] | None, _option("Add a mechanism to the suite's.", "--with")] = None,
-    option: Annotated[list[str] | None, _option("An option: aft-local.window=32..512")] = None,
-    baseline: Annotated[Text, _option("What others are compared with; none for none.")] = None,
-    seq: Annotated[Text, _option("Lengths: 1024..65536 · 512,1000 · 1024..8192:+1024 · 256..64K:5")] = None,
-    dim: Annotated[Text, _option("Widths, in the same forms.")] = None,
-    batch: Annotated[Text, _option("Batch sizes.")] = None,
-    heads: Annotated[Text, _option("Heads; one for every 64 of the width where left out.")] = None,
-    dtype: Annotated[Text, _option("float32, bfloat16, float16, float64")] = None,
-    mode: Annotated[Text, _option("forward, train, decode")] = None,
-    level: Annotated[Text, _option("op, layer")] = None,
-    causal: Annotated[bool | None, _option("Causal or not.", "--causal/--no-causal")] = None,
-    device: Annotated[Text, _option("cpu, cuda or cuda:1")] = None,
-    threads: Annotated[Text, _option("Threads; the usable cores where left out.")] = None,
-    compile_: Annotated[bool, _option("Through torch.compile.", "--compile")] = False,
-    gemm: Annotated[Text, _option("Who multiplies matrices: torch, onednn or auto.")] = None,
-    precision: Annotated[Text, _option("Of float32 products: highest or high.")] = None,
-    allocator: Annotated[Text, _option("warm (memory is kept) or default.")] = None,
-    memory_limit: Annotated[Text, _option("Memory that a cell may take: 6GiB")] = None,
-    cell_timeout: Annotated[str, _option("Time that one pass may take.")] = "60s",
-    budget: Annotated[Text, _option("Time for the whole run: 10m")] = None,
+    mechanism: options.Mechanism = None,
+    with_: options.With = None,
+    option: options.Option = None,
+    baseline: options.Baseline = None,
+    seq: options.Seq = None,
+    dim: options.Dim = None,
+    batch: options.Batch = None,
+    heads: options.Heads = None,
+    dtype: options.Dtype = None,
+    mode: options.Mode = None,
+    level: options.Level = None,
+    causal: options.Causal = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    compile_: options.Compile = False,
+    gemm: options.Gemm = None,
+    precision: options.Precision = None,
+    allocator: options.Allocator = None,
+    memory_limit: options.MemoryLimit = None,
+    cell_timeout: options.CellTimeout = "60s",
+    budget: options.Budget = None,
     out: Annotated[Path | None, _option("Folder of the run; results/SUITE where left out.")] = None,
     fresh: Annotated[bool, _option("Forget what the folder holds.", "--fresh")] = False,
     dry_run: Annotated[
@@ -92,7 +96,7 @@ def run(
         "precision": precision,
         "allocator": allocator,
     }
-    request = _request(
+    request = options.request(
         suite,
         axes,
         mechanism,
@@ -117,21 +121,24 @@ def report(
     as_: Annotated[
         str, _option("markdown, png, svg, pdf, html, csv, latex", "--as")
     ] = "csv,markdown,png,html",
-    baseline: Annotated[Text, _option("What others are compared with; none for none.")] = None,
+    baseline: options.Baseline = None,
+    at: Annotated[Text, _option("The point to rank at: seq=8192,dim=512")] = None,
+    memory_limit: Annotated[Text, _option("What may be held at that point: 350MiB")] = None,
+    compare: Annotated[Path | None, _option("Another run, to be shown beside this one.")] = None,
 ) -> None:
-    """Render a run again, finished or not."""
-    from dataclasses import replace
+    """Render a run again, finished or not, and answer at a point."""
+    from rich.console import Console
 
-    from effbench.frame import load_run
+    from effbench.ranking import is_one_point
+    from effbench.reading import run_as_asked
     from effbench.render import write_reports
+    from effbench.summary import answer_at_points, say_what_is_missing
 
-    loaded = load_run(folder)
-    if baseline is not None:
-        known = [*loaded.info["mechanisms"], "none"]
-        if baseline not in known:
-            raise BadInput(f"--baseline: {baseline!r} is none of {', '.join(known)}")
-        loaded = replace(loaded, info={**loaded.info, "baseline": baseline})
+    loaded = run_as_asked(folder, baseline=baseline, at=at, memory_limit=memory_limit, beside=compare)
+    if at or memory_limit or is_one_point(loaded):
+        answer_at_points(loaded, Console())
     write_reports(loaded, folder, [name.strip() for name in as_.split(",")])
+    say_what_is_missing(loaded, Console(stderr=True))
     print(f"wrote {as_} into {folder}")
 
 
@@ -142,18 +149,19 @@ def compare(
     explain: Annotated[bool, _option("Say for each row why.", "--explain")] = False,
 ) -> None:
     """Compare two finished runs row by row; exit code 1 where something is worse, 3 where it stays open."""
+    from effbench.announce import table
     from effbench.frame import load_run
     from effbench.verdict import judge
 
     verdict = judge(load_run(base), load_run(head))
-    print(verdict.table(explain=explain))
+    print(table(verdict, explain))
     raise typer.Exit({"fine": FINE, "worse": WORSE}.get(verdict.overall, NOTHING))
 
 
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    to: Annotated[str, _option("csv, json, gha (github-action-benchmark) or bmf (Bencher).", "--to")],
+    to: Annotated[str, _option("csv, json, pytest-benchmark, github-action-benchmark or bencher.", "--to")],
 ) -> None:
     """Write a run's rows to standard output in another tool's form."""
     from effbench.export import export as write
@@ -166,7 +174,7 @@ def export(
 def verify(
     names: Annotated[list[str], typer.Argument(help="Mechanisms: names, module:object or files.")],
     waive: Annotated[list[str] | None, _option("LAW=REASON, or LAW:PART=REASON for one parameter.")] = None,
-    option: Annotated[list[str] | None, _option("An option: aft-local.window=5")] = None,
+    option: options.Option = None,
     strict: Annotated[bool, _option("Ask for a future invisible to the bit too.", "--strict")] = False,
     timeout: Annotated[str, _option("Time to import a mechanism, and for one law.")] = "60s",
 ) -> None:
@@ -177,7 +185,7 @@ def verify(
 
     found = ask(
         names,
-        options=option_values(_options(option or [])),
+        options=option_values(options.by_mechanism(option or [])),
         waive=_waivers(waive or []),
         strict=strict,
         timeout=parse_seconds(timeout, where="timeout"),
@@ -191,6 +199,18 @@ def verify(
 
 
 @app.command()
+def doctor(as_json: Annotated[bool, _option("As a list of objects.", "--json")] = False) -> None:
+    """Say what this machine can and cannot measure, and what to do about it; takes some seconds."""
+    from effbench.doctor import examine
+    from effbench.doctor.shown import as_objects, show
+
+    if as_json:
+        print(json.dumps(as_objects(examine()), indent=1, ensure_ascii=False))
+    else:
+        show(examine())
+
+
+@app.command()
 def new(name: Annotated[str, typer.Argument(help="Of the mechanism: my-mixer writes my_mixer.py.")]) -> None:
     """Write a file with a mechanism that runs as it stands, to be changed into yours."""
     from effbench.scaffold import write
@@ -199,50 +219,8 @@ def new(name: Annotated[str, typer.Argument(help="Of the mechanism: my-mixer wri
     print(f"wrote {path}; compare it at once: effbench run quick --with {path}")
 
 
-def _request(
-    suite: str,
-    axes: dict[str, Any],
-    mechanism: str | None,
-    added: list[str],
-    options: list[str],
-    baseline: str | None,
-    memory_limit: str | None,
-    cell_timeout: str,
-    budget: str | None,
-    out: Path | None,
-    fresh: bool,
-) -> Request:
-    from effbench.api import make_budget, with_mechanisms, with_options
-    from effbench.session import Request
-    from effbench.suite import load_suite, make_axes, replace_axes
-
-    name, asked = load_suite(suite)
-    asked = replace_axes(asked, make_axes({k: v for k, v in axes.items() if v is not None}, "--"))
-    names = [m.strip() for m in mechanism.split(",")] if mechanism is not None else list(asked.mechanisms)
-    asked, _ = with_mechanisms(asked, [*names, *added])
-    asked = with_options(asked, _options(options))
-    if baseline is not None:
-        asked = asked.model_copy(update={"baseline": baseline})
-    return Request(
-        name=name,
-        suite=asked,
-        out=out or Path("results") / name,
-        budget=make_budget(memory_limit, cell_timeout, budget),
-        fresh=fresh,
-        command=shlex.join(["effbench", *sys.argv[1:]]),
-    )
-
-
-def _options(given: list[str]) -> dict[str, dict[str, str]]:
-    """``mechanism.option=value``; the mechanism's own name may hold dots, the option's may not."""
-    options: dict[str, dict[str, str]] = {}
-    for text in given:
-        place, equals, value = text.partition("=")
-        mechanism, dot, name = place.rpartition(".")
-        if not (equals and dot and mechanism and name and value):
-            raise BadInput(f"--option: {text!r} is not of the form mechanism.option=value")
-        options.setdefault(mechanism, {})[name] = value
-    return options
+for _command in (ci.gate, ci.noise, ci.merge):
+    app.command()(_command)
 
 
 def _waivers(given: list[str]) -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from effbench.cell import Cell
-from effbench.plugin import Mechanism, Shape
+from effbench.plugin import Flops, Mechanism, Shape
 from effbench.registry import MECHANISMS, Registry, load_mechanism
 from effbench.source import source_of
 
@@ -30,8 +31,10 @@ def describe(spec: str, source: str) -> dict[str, Any]:
         "same_as": mechanism.same_as,
         "reference": mechanism.reference is not None,
         "flops": mechanism.flops is not None,
+        "needed": mechanism.needed is not None,
         "supports": mechanism.supports is not None,
         "origin": registry.origin(spec),
+        "file": getattr(module, "__file__", None) or "",
         "source": source or (source_of(module, before) if module else ""),
     }
 
@@ -62,10 +65,21 @@ def formula(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
 
     Closed forms are of whole sequences: there is none of a decode step.
     """
-    if mechanism.flops is None or cell.level != "layer" or cell.mode == "decode":
+    return _evaluated(mechanism.flops, mechanism, cell)
+
+
+def needed(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
+    """The same without work on what no output depends on, such as the masked half of causal tiles."""
+    return _evaluated(mechanism.needed, mechanism, cell)
+
+
+def _evaluated(
+    form: Callable[..., Flops] | None, mechanism: Mechanism, cell: Cell
+) -> dict[str, float] | None:
+    if form is None or cell.level != "layer" or cell.mode == "decode":
         return None
     if unsupported(mechanism, cell):
         return None
     shape = Shape(batch=cell.batch, seq=cell.seq, dim=cell.dim, heads=cell.heads)
-    flops = mechanism.flops(shape, causal=cell.causal, mode=cell.mode, **cell.options)
+    flops = form(shape, causal=cell.causal, mode=cell.mode, **cell.options)
     return {kind: float(value) for kind, value in vars(flops).items()}

@@ -1,5 +1,8 @@
 """The errors that effbench raises on purpose. The command line prints them without a traceback."""
 
+#: The exit codes of the program.
+FINE, WORSE, USAGE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
+
 
 class EffbenchError(Exception):
     """Something effbench cannot go on with; the message names the remedy."""

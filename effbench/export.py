@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from io import StringIO
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from effbench.errors import BadInput
@@ -71,6 +72,71 @@ def as_bencher(run: Run) -> str:
     return json.dumps(found, indent=1) + "\n"
 
 
+def as_pytest_benchmark(run: Run) -> str:
+    """As ``pytest --benchmark-json`` writes it: rows with samples of time, the rest in ``extra_info``.
+
+    Its spread is that of all samples together; effbench's interval, which knows of processes, is beside it.
+    """
+    benchmarks = []
+    rows = {row["id"]: row for _, row, metric in _followed(run) if metric == "time_s"}
+    names = {row["id"]: name for name, row, _ in _followed(run)}
+    for cell_id, row in rows.items():
+        samples = [sample for group in run.samples(cell_id) for sample in group]
+        others = [name for name in NUMBERS if name not in ("time_s", "samples") and pd.notna(row[name])]
+        benchmarks.append(
+            {
+                "group": names[cell_id].removeprefix(f"{row['mechanism']} "),
+                "name": names[cell_id],
+                "fullname": names[cell_id],
+                "params": {name: row[name] for name in ("mechanism", "mode", "seq", "dim")},
+                "param": names[cell_id],
+                "extra_info": {name: row[name] for name in others} | {"flags": row["flags"]},
+                "options": {},
+                "stats": _statistics(samples),
+            }
+        )
+    last = (run.info.get("circumstances") or [{}])[-1]
+    machine = {"node": last.get("host", ""), "effbench_environment": run.info.get("environment", "")}
+    whole = {
+        "machine_info": {**machine, "cpu": {"brand_raw": run.machine.get("cpu", {}).get("model", "")}},
+        "commit_info": {"id": last.get("git_commit") or "", "dirty": bool(last.get("git_dirty"))},
+        "benchmarks": benchmarks,
+        "datetime": last.get("date", ""),
+        "version": run.info.get("effbench", ""),
+    }
+    return json.dumps(whole, indent=1) + "\n"
+
+
+def _statistics(samples: list[float]) -> dict[str, Any]:
+    """What pytest-benchmark computes of samples, under its names."""
+    values = np.asarray(samples, dtype=np.float64)
+    low, middle, high = (float(q) for q in np.percentile(values, [25, 50, 75]))
+    mean, deviation = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    inside = values[(values >= low - 1.5 * (high - low)) & (values <= high + 1.5 * (high - low))]
+    far = int((np.abs(values - mean) > deviation).sum()) if deviation else 0
+    outside = len(values) - len(inside)
+    return {
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "mean": mean,
+        "stddev": deviation,
+        "rounds": len(values),
+        "median": middle,
+        "iqr": high - low,
+        "q1": low,
+        "q3": high,
+        "iqr_outliers": outside,
+        "stddev_outliers": far,
+        "outliers": f"{far};{outside}",
+        "ld15iqr": float(inside.min()),
+        "hd15iqr": float(inside.max()),
+        "ops": 1 / mean,
+        "total": float(values.sum()),
+        "iterations": 1,
+        "data": samples,
+    }
+
+
 def _followed(run: Run) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Name, row and metric of every number to follow; names do not depend on what a row measured."""
     others = [axis for axis in run.varying if axis not in ("seq", "dim")]
@@ -85,6 +151,7 @@ def _followed(run: Run) -> Iterator[tuple[str, dict[str, Any], str]]:
 FORMS = {
     "csv": as_csv,
     "json": as_json,
+    "pytest-benchmark": as_pytest_benchmark,
     "gha": as_github_action_benchmark,
     "github-action-benchmark": as_github_action_benchmark,
     "bmf": as_bencher,

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from effbench.cell import Cell
-from effbench.record import Record
+from effbench.record import FlopsBlock, Record
 from effbench.roofline import Bound, bound
 from effbench.scrutiny import suspicions
 from effbench.stats import median_interval, median_of_medians, process_spread
@@ -41,7 +41,7 @@ class Run:
 
     ``frame`` has one row a cell; ``records`` is every line of the file, stale ones too; ``info`` is
     ``run.json``; ``visits`` holds the records that count, by cell and in the order of rounds; ``folder`` is
-    where it was read from.
+    where it was read from. ``beside`` is another run that a report shows next to this one.
     """
 
     frame: pd.DataFrame
@@ -50,6 +50,7 @@ class Run:
     visits: Mapping[str, Sequence[Record]]
     spread: float | None  # pooled process-to-process deviation of log medians
     folder: Path
+    beside: Run | None = None
 
     def answer(self, cell_id: str) -> Record | None:
         """The record that decides a cell's status; None while it has no answer."""
@@ -65,11 +66,34 @@ class Run:
         path = self.folder / "logs" / f"{cell_id}.log"
         return path.read_text(errors="replace") if path.is_file() else ""
 
+    def pairs(self, base: Run, cell_id: str) -> dict[int, tuple[list[float], list[float]]]:
+        """Samples of base and of this run, by the number of each pair of visits that took turns."""
+        before, after = (
+            {
+                visit.pair: visit.time.samples_s
+                for visit in run.visits.get(cell_id, ())
+                if visit.time and visit.pair is not None and len(visit.time.samples_s) > 1
+            }
+            for run in (base, self)
+        )
+        return {n: (before[n], after[n]) for n in sorted(before.keys() & after.keys())}
+
     def values(self, metric: str) -> pd.Series[float]:
-        """One value a row: a column of numbers, or ``total_bytes`` = live + peak."""
+        """One value a row: a column of numbers, or what is derived.
+
+        ``total_bytes`` is live + peak; ``flops_needed`` leaves out the dead parts of tiles,
+        and is empty where nothing says what they are.
+        """
         if metric == "total_bytes":
             return self.frame["live_bytes"] + self.frame["peak_bytes"]
+        if metric == "flops_needed":
+            blocks = [self._flops(cell_id) for cell_id in self.frame["id"]]
+            found = [_plain(block.needed) if block and block.needed else None for block in blocks]
+            return pd.Series(found, index=self.frame.index, dtype="float64")
         return self.frame[metric]
+
+    def _flops(self, cell_id: str) -> FlopsBlock | None:
+        return next((visit.flops for visit in self.visits.get(cell_id, ()) if visit.flops), None)
 
     @cached_property
     def varying(self) -> tuple[str, ...]:
@@ -118,7 +142,11 @@ def load_run(folder: Path | str) -> Run:
     Raises:
         BadInput: there is no run, or a file of it is damaged.
     """
-    info, records = read_info(folder), read_records(folder)
+    return build_run(Path(folder), read_info(folder), read_records(folder))
+
+
+def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
+    """A run from what its files hold."""
     visits = _current_visits(info, records)
     spread = process_spread(_groups(found) for found in visits.values())
     ceilings = info.get("ceilings", {}).get(info.get("environment", ""), {}) or {}
@@ -222,9 +250,10 @@ def _times(cell: Cell, groups: list[list[float]], spread: float | None) -> dict[
 
 
 def _memory(visits: Sequence[Record]) -> dict[str, Any]:
-    """The first visit that measured memory has it."""
-    memory = next((visit.memory for visit in visits if visit.memory), None)
-    return {name: getattr(memory, name) for name in _NUMBERS_OF_MEMORY} if memory else {}
+    """The least of the visits that measured memory: what disturbs it only adds."""
+    found = [visit.memory for visit in visits if visit.memory]
+    values = {name: [v for m in found if (v := getattr(m, name)) is not None] for name in _NUMBERS_OF_MEMORY}
+    return {name: min(seen) if seen else None for name, seen in values.items()} if found else {}
 
 
 def _work(visits: Sequence[Record]) -> dict[str, Any]:
@@ -280,7 +309,9 @@ def _rates(row: Mapping[str, Any], least: Bound | None) -> dict[str, Any]:
 def _needed(visits: Sequence[Record], flops: float | None) -> float | None:
     """FLOPs without the dead parts of causal tiles, since a kernel may leave them out."""
     needed = next((visit.flops.needed for visit in visits if visit.flops and visit.flops.needed), None)
-    return flops if needed is None else _plain(needed)
+    if needed is None:
+        return flops
+    return _plain(needed) if flops is None else min(flops, _plain(needed))
 
 
 def _plain(counts: Mapping[str, float]) -> float:

@@ -32,9 +32,11 @@ class Description:
     same_as: str = ""
     reference: bool = False
     flops: bool = False
+    needed: bool = False
     supports: bool = False
     origin: str = ""
     source: str = ""
+    file: str = ""  # that declares it
     error: str | None = None  # why it could not be loaded
 
 

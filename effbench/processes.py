@@ -15,10 +15,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from effbench.errors import EffbenchError
 
@@ -26,6 +26,8 @@ _WATCH_S = 0.05  # between looks at the resident size
 _START_S = 120.0  # for a server to import torch on a cold disk
 _GRACE_S = 2.0  # for a child that closed its channel to end
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+#: Python's arguments for a fork server.
+PROGRAM = ("-m", "effbench.forkserver")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +43,23 @@ class Outcome:
     stage: str = "load"
     reason: str = ""
     seconds: float = 0.0
+    server: str = ""  # whose child it was
 
 
 class Server:
     """One fork server: an environment of its own, children that each answer one question."""
 
-    def __init__(self, kind: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        environment: Mapping[str, str],
+        program: Sequence[str] = PROGRAM,
+        folder: Path | None = None,
+    ) -> None:
+        """``program`` are Python's arguments, to which kind and descriptor are added; ``folder`` is where."""
         self.kind = kind
         self.environment = dict(environment)
+        self._program, self._folder = program, folder
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
         self._control: socket.socket | None = None
@@ -78,7 +89,8 @@ class Server:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "effbench.forkserver", self.kind, str(theirs.fileno())],
+                [sys.executable, *self._program, self.kind, str(theirs.fileno())],
+                cwd=self._folder,
                 env={**os.environ, **self.environment},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -104,7 +116,13 @@ class Server:
                 self._process.stderr.close()
             self._process = None
 
-    def ask(
+    def ask(self, request: Mapping[str, Any], **limits: Any) -> Outcome:
+        """Ask one question in a fresh child; ``limits`` are those of ``begin``."""
+        with self.begin(request, **limits) as conversation:
+            conversation.listen()
+        return conversation.outcome
+
+    def begin(
         self,
         request: Mapping[str, Any],
         *,
@@ -112,8 +130,8 @@ class Server:
         allow: float,
         memory: int | None = None,
         until: float | None = None,
-    ) -> Outcome:
-        """Ask one question in a fresh child.
+    ) -> Conversation:
+        """Put a question to a fresh child; at the end of the ``with`` block the child is gone.
 
         Args:
             request: plain data for ``worker.answer``.
@@ -122,32 +140,26 @@ class Server:
             memory: bytes of resident size at which the child is killed.
             until: a time of ``time.monotonic`` at which the child is stopped whatever it does.
         """
-        started = time.monotonic()
         self.start()
         ours, theirs = socket.socketpair()
-        with ours:
-            with theirs, log.open("ab") as file:
-                assert self._control is not None
-                try:
-                    socket.send_fds(self._control, [b"f"], [theirs.fileno(), file.fileno()])
-                except OSError:
-                    return Outcome(ended="died", reason="the fork server is gone")
-            forked = self._control_message(time.monotonic() + _START_S) or {}
-            if "forked" not in forked:
-                self.stop()
-                return Outcome(ended="died", reason="the fork server is gone")
-            conversation = _Conversation(ours, int(forked["forked"]), allow, memory, until)
+        conversation = Conversation(self, ours, allow, memory, until)
+        with theirs, log.open("ab") as file:
+            assert self._control is not None
             try:
-                ours.sendall(json.dumps(request).encode() + b"\n")
-                outcome = conversation.listen()
-            except OSError as error:
-                outcome = Outcome(ended="died", reason=str(error))
-            finally:
-                ended = self._end(conversation.pid, patient=conversation.closed)
-        return _dated(_with_cause(outcome, ended), time.monotonic() - started)
+                socket.send_fds(self._control, [b"f"], [theirs.fileno(), file.fileno()])
+                forked = self._control_message(time.monotonic() + _START_S) or {}
+            except OSError:
+                forked = {}
+        if "forked" not in forked:
+            self.stop()
+            conversation.outcome = Outcome(ended="died", reason="the fork server is gone")
+        else:
+            conversation.pid = int(forked["forked"])
+            conversation.say(request)
+        return conversation
 
-    def _end(self, pid: int, *, patient: bool) -> Mapping[str, Any]:
-        """See the child end, by force where it does not by itself."""
+    def end(self, pid: int, *, patient: bool) -> Mapping[str, Any]:
+        """See a child end, by force where it does not by itself."""
         ended = self._control_message(time.monotonic() + _GRACE_S) if patient else None
         if ended is None:
             with contextlib.suppress(ProcessLookupError):
@@ -180,61 +192,99 @@ class Server:
         return lines[-1] if lines else "no output"
 
 
-class _Conversation:
-    """Listens to one child until it has answered, is gone, or has used up what it was allowed."""
+class Conversation:
+    """One child from its question to its end; ``outcome`` is there once it has answered or failed."""
 
     def __init__(
-        self, channel: socket.socket, pid: int, allow: float, memory: int | None, until: float | None
+        self, server: Server, channel: socket.socket, allow: float, memory: int | None, until: float | None
     ) -> None:
-        self.channel = channel
-        self.pid = pid
-        self.memory = memory
-        self.until = until
-        self.stage = "load"
-        self.closed = False
-        self._deadline = time.monotonic() + allow
-        self._allowed = allow
+        self.server = server
+        self.pid = 0
+        self.outcome = Outcome(ended="died", reason="it was not listened to")
+        self._channel = channel
+        self._memory, self._until = memory, until
+        self._stage = "load"
+        self._closed = self._done = False
+        self._started = time.monotonic()
+        self._deadline, self._allowed = self._started + allow, allow
         self._heard = b""
 
-    def listen(self) -> Outcome:
-        """The outcome; the child may still be there."""
-        while True:
-            ready, _, _ = select.select([self.channel], [], [], _WATCH_S)
-            if ready:
-                received = self.channel.recv(1 << 16)
-                if not received:
-                    self.closed = True
-                    return Outcome(ended="died", stage=self.stage, reason="it closed its channel")
-                self._heard += received
-            outcome = (self._read() if ready else None) or self._overrun()
-            if outcome is not None:
-                return outcome
+    def __enter__(self) -> Self:
+        return self
 
-    def _read(self) -> Outcome | None:
+    def __exit__(self, *_: object) -> None:
+        if self.pid:
+            ended = self.server.end(self.pid, patient=self._closed)
+            self.outcome = replace(
+                _with_cause(self.outcome, ended),
+                seconds=time.monotonic() - self._started,
+                server=self.server.identity,
+            )
+        self._channel.close()
+
+    def say(self, message: Mapping[str, Any], allow: float | None = None) -> None:
+        """Tell the child something; ``allow`` is how long it may then be silent."""
+        if allow is not None:
+            self._deadline, self._allowed = time.monotonic() + allow, allow
+        with contextlib.suppress(OSError):  # it is gone, which listening will tell
+            self._channel.sendall(json.dumps(message).encode() + b"\n")
+
+    def listen(self) -> Mapping[str, Any] | None:
+        """The child's next part of an answer; None where it is at its end, and ``outcome`` says how."""
+        while self.pid and not self._done:
+            ready, _, _ = select.select([self._channel], [], [], _WATCH_S)
+            try:
+                received = self._channel.recv(1 << 16) if ready else b""
+            except OSError as error:
+                self._over("died", str(error))
+                return None
+            if ready and not received:
+                self._closed = True
+                self._over("died", "it closed its channel")
+                return None
+            self._heard += received
+            heard = self._read() if ready else None
+            if heard is not None:
+                return heard.get("part")
+            if self._overrun():
+                return None
+        return None
+
+    def _over(self, ended: str, reason: str = "", answer: Mapping[str, Any] | None = None) -> None:
+        self._done = True
+        self.outcome = Outcome(ended=ended, stage=self._stage, reason=reason, answer=answer or {})
+
+    def _read(self) -> Mapping[str, Any] | None:
+        """The first message that ends the listening: a part, or the answer, with which the outcome is set."""
         while b"\n" in self._heard:
             line, self._heard = self._heard.split(b"\n", 1)
             try:
-                message = json.loads(line)
-                self.stage = str(message["stage"])
+                message: dict[str, Any] = json.loads(line)
+                self._stage = str(message["stage"])
             except (ValueError, KeyError, TypeError):
-                return Outcome(ended="died", stage=self.stage, reason="its answer could not be read")
+                self._over("died", "its answer could not be read")
+                return {}
             if "answer" in message:
-                self.closed = True
-                return Outcome(ended="answered", stage=self.stage, answer=message["answer"])
+                self._closed = True
+                self._over("answered", answer=message["answer"])
+                return message
+            if "part" in message:
+                return message
             self._allowed = float(message["allow"])
             self._deadline = time.monotonic() + self._allowed
         return None
 
-    def _overrun(self) -> Outcome | None:
+    def _overrun(self) -> bool:
         now = time.monotonic()
         if now > self._deadline:
-            return Outcome(ended="timeout", stage=self.stage, reason=f"took more than {self._allowed:g} s")
-        if self.until is not None and now > self.until:
-            return Outcome(ended="until", stage=self.stage)
-        if self.memory is not None and (resident := _resident(self.pid)) > self.memory:
-            reason = f"resident size {resident} bytes is over the limit of {self.memory} bytes"
-            return Outcome(ended="memory", stage=self.stage, reason=reason)
-        return None
+            self._over("timeout", f"took more than {self._allowed:g} s")
+        elif self._until is not None and now > self._until:
+            self._over("until")
+        elif self._memory is not None and (resident := _resident(self.pid)) > self._memory:
+            self._over("memory", f"resident size {resident} bytes is over the limit of {self._memory} bytes")
+        else:
+            return False
+        return True
 
 
 def _with_cause(outcome: Outcome, ended: Mapping[str, Any]) -> Outcome:
@@ -243,22 +293,8 @@ def _with_cause(outcome: Outcome, ended: Mapping[str, Any]) -> Outcome:
         return outcome
     if ended.get("signal"):
         name = signal.Signals(ended["signal"]).name
-        return Outcome(
-            ended="died", stage=outcome.stage, reason=f"killed by signal {ended['signal']} ({name})"
-        )
-    if "code" in ended:
-        return Outcome(ended="died", stage=outcome.stage, reason=f"ended with exit code {ended['code']}")
-    return outcome
-
-
-def _dated(outcome: Outcome, seconds: float) -> Outcome:
-    return Outcome(
-        ended=outcome.ended,
-        answer=outcome.answer,
-        stage=outcome.stage,
-        reason=outcome.reason,
-        seconds=seconds,
-    )
+        return replace(outcome, reason=f"killed by signal {ended['signal']} ({name})")
+    return replace(outcome, reason=f"ended with exit code {ended['code']}") if "code" in ended else outcome
 
 
 def _resident(pid: int) -> int:

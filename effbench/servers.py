@@ -2,43 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from effbench import perf
 from effbench.cell import Cell
 from effbench.environment import server_environment
-from effbench.processes import Server
+from effbench.processes import PROGRAM, Server
+
+
+class FixedServer(Server):
+    """A server whose children have the same addresses in every run, where the system allows it."""
+
+    def spawn(self) -> None:
+        """Start it so."""
+        with perf.fixed_layout():
+            super().spawn()
 
 
 class Servers:
     """Started when first needed, or all at once before anything is timed."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Sequence[str] = PROGRAM, folder: Path | None = None) -> None:
+        """``program`` and ``folder`` say how and where each server is started."""
+        self._program, self._folder = program, folder
         self._servers: dict[tuple[str, int, str, int], Server] = {}
+        self.instructions_missing = perf.missing(perf.INSTRUCTIONS)  # why; None where they can be counted
 
     def get(self, kind: str, *, threads: int, allocator: str, replicate: int = 0) -> Server:
         """The server for a kind of question; ``replicate`` tells apart several of one kind."""
         allocator = allocator if kind == "time" else "default"  # the others have settings of their own
         key = (kind, threads, allocator, replicate)
         if key not in self._servers:
-            self._servers[key] = Server(kind, server_environment(kind, threads=threads, allocator=allocator))
+            settings = server_environment(kind, threads=threads, allocator=allocator)
+            make = FixedServer if kind == "instructions" else Server
+            self._servers[key] = make(kind, settings, self._program, self._folder)
         return self._servers[key]
 
     def start(self, cells: Sequence[Cell], rounds: int) -> None:
         """Start every server that visits to these cells will need, all at once, before anything is timed."""
-        settings = dict.fromkeys((cell.threads, cell.allocator) for cell in cells)
         kinds = [("memory", 0), ("counts", 0), *(("time", replicate) for replicate in range(rounds))]
-        wanted = [
-            self.get(kind, threads=threads, allocator=allocator, replicate=replicate)
-            for threads, allocator in settings
-            for kind, replicate in kinds
-        ]
-        for server in wanted:
-            server.spawn()
-        for server in wanted:
-            server.start()
+        wanted = self.wanted(cells, kinds)
+        if self.instructions_missing is None:
+            wanted.append(self.get("instructions", threads=1, allocator="default"))
+        start_all(wanted)
+
+    def wanted(self, cells: Sequence[Cell], kinds: Iterable[tuple[str, int]]) -> list[Server]:
+        """The servers of these kinds and replicates that visits to these cells will need."""
+        settings = dict.fromkeys((cell.threads, cell.allocator) for cell in cells)
+        return list(
+            dict.fromkeys(
+                self.get(kind, threads=threads, allocator=allocator, replicate=replicate)
+                for threads, allocator in settings
+                for kind, replicate in kinds
+            )
+        )
+
+    def retire(self, kind: str) -> None:
+        """End the servers of a kind."""
+        for key in [key for key in self._servers if key[0] == kind]:
+            self._servers.pop(key).stop()
 
     def stop(self) -> None:
         """End all of them."""
         for server in self._servers.values():
             server.stop()
         self._servers.clear()
+
+
+def start_all(servers: Iterable[Server]) -> None:
+    """Start servers at the same time, and wait for all of them."""
+    servers = list(servers)
+    for server in servers:
+        server.spawn()
+    for server in servers:
+        server.start()

@@ -39,6 +39,7 @@ class Request:
     extra: Sequence[Any] = ()  # mechanisms as Python objects
     fresh: bool = False
     command: str = ""
+    reports: Sequence[str] = REPORTS
 
 
 def measure(request: Request, *, watch: Callable[[Progress], None] = lambda _: None) -> Run:
@@ -51,7 +52,7 @@ def measure(request: Request, *, watch: Callable[[Progress], None] = lambda _: N
     with Store(request.out) as store, _prepared(request) as (visitor, plan, facts):
         if request.fresh:
             store.clear()
-        info = _info(request, plan, visitor.environment, facts, store.info() or {})
+        info = make_info(request, plan, visitor.environment, facts, store.info() or {})
         store.write_info(info)
         answered = store.records()
         waiting = len(still_valid(answered, plan, visitor.environment, request.budget)) < len(plan.cells)
@@ -70,7 +71,7 @@ def measure(request: Request, *, watch: Callable[[Progress], None] = lambda _: N
             info["circumstances"][-1]["after"] = environment.circumstances()
             store.write_info(info)
             finished = load_run(request.out)
-            write_reports(finished, request.out, REPORTS)
+            write_reports(finished, request.out, request.reports)
     return finished
 
 
@@ -83,7 +84,7 @@ def plan_only(request: Request) -> tuple[Plan, list[Mapping[str, Any]]]:
             reason, formula = visitor.surveys.get(cell.id, (None, None))
             answer: Mapping[str, Any] = {}
             if description.error is None and reason is None:
-                answer = visitor.ask("counts", cell, "counts", spec=description.spec).answer
+                answer = visitor.predict(cell, description.spec).answer
             known.append({"unsupported": description.error or reason, "formula": formula, **answer})
         return plan, known
 
@@ -129,7 +130,7 @@ def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]
         descriptions = [visitor.describe(spec, threads=threads, source=source) for spec, source in asked]
         plan = make_plan(request.suite, descriptions)
         visitor.seed = plan.seed
-        facts = environment.facts(_hello(visitor, threads))
+        facts = environment.facts(hello(visitor, threads))
         visitor.environment = environment.digest(facts)
         for name, description in plan.mechanisms.items():
             cells = [cell for cell in plan.cells if cell.mechanism == name]
@@ -138,19 +139,22 @@ def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]
         yield visitor, plan, facts
 
 
-def _hello(visitor: Visitor, threads: int) -> dict[str, Any]:
+def ask_hello(visitor: Visitor, threads: int) -> Mapping[str, Any]:
+    """The answer of a child of this visitor that is asked nothing but what it is."""
     server = visitor.servers.get("counts", threads=threads, allocator="default")
-    log = visitor.log("hello")
-    outcome = server.ask({"question": "hello"}, log=log, allow=60)
+    outcome = server.ask({"question": "hello"}, log=visitor.log("hello"), allow=60)
     if outcome.ended != "answered" or "torch" not in outcome.answer:
-        raise EffbenchError(
-            f"torch could not be asked what it is: {outcome.reason or outcome.answer.get('reason')}"
-        )
-    facts: dict[str, Any] = outcome.answer["torch"]
-    return facts
+        reason = outcome.reason or outcome.answer.get("reason")
+        raise EffbenchError(f"torch could not be asked what it is: {reason}")
+    return outcome.answer
 
 
-def _info(
+def hello(visitor: Visitor, threads: int) -> dict[str, Any]:
+    """What torch says of itself."""
+    return dict(ask_hello(visitor, threads)["torch"])
+
+
+def make_info(
     request: Request, plan: Plan, digest: str, facts: Mapping[str, Any], before: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What ``run.json`` says: all that reports need beside the records."""

@@ -57,13 +57,20 @@ def build_module(mechanism: Mechanism, cell: Cell, *, seed: int) -> nn.Module:
 
 
 def build_subject(
-    mechanism: Mechanism, cell: Cell, *, seed: int, ring: int = _RING, empty: bool = False
+    mechanism: Mechanism,
+    cell: Cell,
+    *,
+    seed: int,
+    ring: int = _RING,
+    empty: bool = False,
+    prefilling: Callable[[], None] = lambda: None,
 ) -> Subject:
     """A subject for a cell.
 
     Args:
         ring: inputs of different values, fewer where they would take too much memory.
         empty: leave the inputs' values out, for fake tensors.
+        prefilling: called when all is built and a context is about to be read, in decode mode.
 
     Raises:
         Unsupported: the level or mode needs a method that the module does not have.
@@ -72,7 +79,7 @@ def build_subject(
     size = cell.batch * cell.seq * cell.dim * getattr(torch, cell.dtype).itemsize
     count = max(min(ring, _RING_BYTES // size), min(ring, 2))
     if cell.mode == "decode":
-        return _decode_subject(module, cell, seed, count, empty)
+        return _decode_subject(module, cell, seed, count, empty, prefilling)
     inputs = [_input(cell, seed, repeat, empty) for repeat in range(count)]
     return Subject(module, inputs, _pass(module, inputs, cell))
 
@@ -163,7 +170,9 @@ def decoder(module: nn.Module, cell: Cell) -> tuple[Callable[..., Any], Callable
     return prefill, step
 
 
-def _decode_subject(module: nn.Module, cell: Cell, seed: int, count: int, empty: bool) -> Subject:
+def _decode_subject(
+    module: nn.Module, cell: Cell, seed: int, count: int, empty: bool, prefilling: Callable[[], None]
+) -> Subject:
     """One more token at context length seq, again and again from the state that the context left."""
     prefill, step = decoder(module, cell)
     longer = replace(cell, seq=cell.seq + 1)
@@ -172,6 +181,7 @@ def _decode_subject(module: nn.Module, cell: Cell, seed: int, count: int, empty:
         for repeat in reversed(range(count)):
             x = _input(longer, seed, repeat, empty)
             tokens.append(x[:, -1].clone())
+        prefilling()
         state = prefill(x[:, :-1])  # the context is that of the first input, which was made last
 
     def decode(i: int) -> Any:

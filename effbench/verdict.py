@@ -1,137 +1,67 @@
 """Two runs against each other, row by row: what became slower or bigger, and what broke.
 
 Times count only beyond a practical threshold *and* with a bootstrap interval of the ratio clear of it, and
-only between rows of one environment; memory and FLOPs are near-exact and count on any machine. A row that
-is missing or failed on one side is never green. The thresholds stand in ``metrics.METRICS``.
+only between rows of one environment; memory, FLOPs and instructions are near-exact and count on any machine.
+A row that is missing or failed on one side is never green. The thresholds stand in ``metrics.METRICS``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from effbench.frame import Run
-from effbench.metrics import METRICS, Gate, size_label
+from effbench.judgement import EXCLUDED, USUAL, Call, Judgement, Rules, Verdict
+from effbench.metrics import Gate, size_label
+from effbench.paired import Paired
 from effbench.stats import ratio_interval
 
-Call = Literal[
-    "same",
-    "faster",
-    "slower",
-    "bigger",
-    "smaller",
-    "broke",
-    "fixed",
-    "new",
-    "gone",
-    "inconclusive",
-    "incomparable",
-]
-WORSE: frozenset[Call] = frozenset({"slower", "bigger", "broke", "gone"})
-
 #: The metrics that are compared, in this order.
-COMPARED = ("time_s", "alloc_bytes", "peak_bytes", "flops")
-#: An improvement beyond this factor is rather a mistake than a success.
-TOO_GOOD = 4.0
-#: `same` needs an interval that leaves out a slowdown of so many thresholds.
-EXCLUDED = 2.0
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What became of one metric of one cell; metric ``status`` speaks of the row as a whole."""
-
-    id: str
-    cell: str
-    metric: str
-    call: Call
-    why: str
-    base: float | None = None  # SI units
-    head: float | None = None
-    low: float | None = None  # the 95 % interval of head / base
-    high: float | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        """head / base."""
-        return self.head / self.base if self.base and self.head is not None else None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Every judgement, and what follows from them."""
-
-    judgements: Sequence[Judgement]
-
-    @property
-    def counts(self) -> Counter[str]:
-        return Counter(judgement.call for judgement in self.judgements)
-
-    @property
-    def overall(self) -> Literal["worse", "inconclusive", "fine"]:
-        """``worse`` if anything is, else ``inconclusive`` if anything is or nothing was there to judge."""
-        calls = set(self.counts)
-        if calls & WORSE:
-            return "worse"
-        return "inconclusive" if "inconclusive" in calls or not calls - {"incomparable"} else "fine"
-
-    def table(self, explain: bool = False) -> str:
-        """A table of what is not the same, worst first (of everything with ``explain``), and a last line."""
-        order = {call: rank for rank, call in enumerate(_BY_WEIGHT)}
-        shown = [judgement for judgement in self.judgements if explain or judgement.call != "same"]
-        shown.sort(key=lambda judgement: (order[judgement.call], -abs((judgement.ratio or 1) - 1)))
-        rows = [_line(judgement, explain) for judgement in shown]
-        header = ["cell", "metric", "verdict", "base", "head", "head / base", *(["why"] if explain else [])]
-        table = tabulate(rows, header, disable_numparse=True) + "\n\n" if rows else ""
-        counted = ", ".join(f"{number} {call}" for call, number in self.counts.most_common())
-        nothing = {"new", "fixed", "gone", "broke"} >= set(self.counts)
-        remark = " Nothing was compared." if nothing else ""
-        return f"{table}{self.overall}: {counted or 'no row on either side'}.{remark}"
-
-
+COMPARED = ("time_s", "instructions", "alloc_bytes", "peak_bytes", "flops")
 #: Statuses that say the same: too large for this machine and these limits.
 _RAN_OUT = frozenset({"oom", "oom-predicted", "timeout", "skipped"})
-_BY_WEIGHT: tuple[Call, ...] = (
-    "broke",
-    "gone",
-    "slower",
-    "bigger",
-    "inconclusive",
-    "incomparable",
-    "fixed",
-    "new",
-    "faster",
-    "smaller",
-    "same",
-)
+#: Statuses that are the mechanism's own fault.
+_AT_FAULT = frozenset({"incorrect", "error", "crashed"})
 
 
-def judge(base: Run, head: Run) -> Verdict:
+def judge(base: Run, head: Run, rules: Rules = USUAL) -> Verdict:
     """Compares every cell that either run planned."""
-    sides = [_rows(run) for run in (base, head)]
-    labels = {
+    sides = _rows(base), _rows(head)
+    named = {
         cell_id: label
         for run in (head, base)
-        for cell_id, label in zip(run.frame["id"], _labels(run), strict=True)
+        for cell_id, label in zip(run.frame["id"], labels(run), strict=True)
     }
+    paired = Paired(base, head, rules, {**sides[0], **sides[1]})
     found: list[Judgement] = []
     for cell_id in dict.fromkeys([*sides[0], *sides[1]]):
         before, after = sides[0].get(cell_id), sides[1].get(cell_id)
+        mechanism = (after or before or {})["mechanism"]
+        blank = Judgement(cell_id, named[cell_id], "status", "same", "", mechanism=mechanism)
         call, why = _row_call(before, after)
         if call is None and before and after:
-            found += [
-                judgement
-                for metric in COMPARED
-                if (judgement := _metric(metric, cell_id, labels[cell_id], (base, head), (before, after)))
-            ]
+            for metric in COMPARED:
+                one = replace(blank, metric=metric, base=_number(before[metric]), head=_number(after[metric]))
+                if one.base is not None or one.head is not None:
+                    found.append(_metric(one, (base, head), (before, after), rules, paired))
         else:
-            found.append(Judgement(cell_id, labels[cell_id], "status", call or "same", why))
-    return Verdict(found)
+            found.append(replace(blank, call=call or "same", why=why))
+    return Verdict([one.excuse(rules) for one in found])
+
+
+def suspects(verdict: Verdict) -> dict[str, set[str]]:
+    """Cell id -> metrics, of what looks worse or is undecided in a verdict on pairs: to be measured again."""
+    found: dict[str, set[str]] = {}
+    for one in verdict.judgements:
+        if one.metric != "status" and one.call in ("bigger", "inconclusive"):
+            found.setdefault(one.id, set()).add(one.metric)
+    return found
+
+
+def _number(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
 
 
 def _rows(run: Run) -> dict[str, dict[str, Any]]:
@@ -149,7 +79,8 @@ def _row_call(base: dict[str, Any] | None, head: dict[str, Any] | None) -> tuple
     if head is None:
         return "gone", "head did not plan this cell"
     if base is None:
-        return "new", "base did not plan this cell"
+        failed = head["status"] in _AT_FAULT
+        return ("broke" if failed else "new"), f"base did not plan this cell; head {_ending(head)}"
     if base["status"] == head["status"] == "ok":
         return None, ""
     why = f"base {_ending(base)}; head {_ending(head)}"
@@ -175,39 +106,50 @@ def _ending(row: dict[str, Any]) -> str:
 
 
 def _metric(
-    metric: str,
-    cell_id: str,
-    label: str,
+    one: Judgement,
     runs: tuple[Run, Run],
     rows: tuple[dict[str, Any], dict[str, Any]],
-) -> Judgement | None:
-    """One metric of a cell that has numbers on both sides; None where neither side has this one."""
-    base, head = (None if pd.isna(row[metric]) else float(row[metric]) for row in rows)
-    if base is None and head is None:
-        return None
-    if base is None:
-        return Judgement(cell_id, label, metric, "new", "base has no number", base, head)
-    if head is None:
-        return Judgement(cell_id, label, metric, "inconclusive", "head has no number", base, head)
-    gate = METRICS[metric].gate
-    assert gate is not None, f"{metric} is compared, so METRICS must give it a gate"
+    rules: Rules,
+    paired: Paired,
+) -> Judgement:
+    """One metric of a cell that has numbers on both sides, this one on one side at least."""
+    if one.base is None:
+        return replace(one, call="new", why="base has no number")
+    if one.head is None:
+        return replace(one, call="inconclusive", why="head has no number")
+    gate = rules.gate(one.mechanism, one.metric)
     if not gate.interval:
-        return Judgement(cell_id, label, metric, *_near_exact(base, head, gate), base, head)
-    if rows[0]["environment"] != rows[1]["environment"]:
+        call, why = _near_exact(one.base, one.head, gate)
+        one = replace(one, call=call, why=why)
+    elif rows[0]["environment"] != rows[1]["environment"]:
         why = f"environments differ: {rows[0]['environment']} and {rows[1]['environment']}"
-        return Judgement(cell_id, label, metric, "incomparable", why, base, head)
-    groups = [run.samples(cell_id) for run in runs]
-    interval = ratio_interval(groups[0], groups[1], runs[0].spread, runs[1].spread)
+        if not rules.advisory:
+            return replace(one, call="incomparable", why=why)
+        return replace(_unpaired(one, runs, gate.relative), excused=f"advisory only: {why}")
+    elif one.id in paired:
+        one = paired.judge(one)
+    else:
+        one = _unpaired(one, runs, gate.relative)
+    if one.call in ("faster", "smaller") and (one.ratio or 0) * rules.too_good < 1:
+        why = f"an improvement beyond a factor of {rules.too_good:g} is rather a mistake"
+        return replace(one, call="inconclusive", why=why)
+    return one
+
+
+def _unpaired(one: Judgement, runs: tuple[Run, Run], threshold: float) -> Judgement:
+    """Time of two runs that were measured one after the other."""
+    groups = [run.samples(one.id) for run in runs]
+    found = ratio_interval(groups[0], groups[1], runs[0].spread, runs[1].spread)
     seen = " and ".join(f"{sum(map(len, side))} passes in {len(side)} processes" for side in groups)
-    if interval is None:
+    if found is None:
         why = f"{seen}: one process on a side says nothing about how processes differ"
-        return Judgement(cell_id, label, metric, "inconclusive", why, base, head)
-    call, why = _timed(head / base, *interval, gate.relative)
-    return Judgement(cell_id, label, metric, call, f"{why}; {seen}", base, head, *interval)
+        return replace(one, call="inconclusive", why=why)
+    call, why = _timed(one.ratio or 0.0, *found, threshold)
+    return replace(one, call=call, why=f"{why}; {seen}", low=found[0], high=found[1])
 
 
 def _near_exact(base: float, head: float, gate: Gate) -> tuple[Call, str]:
-    """Memory and FLOPs."""
+    """Memory, FLOPs and instructions."""
     margin = gate.relative * base + gate.absolute
     allowed = f"the tolerance is {gate.relative:.4%} of base" + (
         f" + {gate.absolute:.0f}" if gate.absolute else ""
@@ -215,8 +157,6 @@ def _near_exact(base: float, head: float, gate: Gate) -> tuple[Call, str]:
     if head > base + margin:
         return "bigger", f"grew by {head - base:.6g}; {allowed}"
     if head < base - margin:
-        if head * TOO_GOOD < base:
-            return "inconclusive", f"an improvement beyond a factor of {TOO_GOOD:g} is rather a mistake"
         return "smaller", f"shrank by {base - head:.6g}; {allowed}"
     return "same", f"differs by {head - base:.6g}; {allowed}"
 
@@ -228,8 +168,6 @@ def _timed(ratio: float, low: float, high: float, threshold: float) -> tuple[Cal
     if low > slow:
         return "slower", f"the interval {limits} lies above"
     if high < fast:
-        if ratio * TOO_GOOD < 1:
-            return "inconclusive", f"an improvement beyond a factor of {TOO_GOOD:g} is rather a mistake"
         return "faster", f"the interval {limits} lies below"
     if not fast <= ratio <= slow:
         return "inconclusive", f"the ratio passes a threshold and the interval {limits} does not"
@@ -238,7 +176,7 @@ def _timed(ratio: float, low: float, high: float, threshold: float) -> tuple[Cal
     return "same", f"the ratio lies within the thresholds, interval {limits}"
 
 
-def _labels(run: Run) -> list[str]:
+def labels(run: Run) -> list[str]:
     """Each row in a few words: mechanism, sizes, and what else varied."""
     others = [axis for axis in run.varying if axis not in ("seq", "dim")]
     return [
@@ -247,18 +185,3 @@ def _labels(run: Run) -> list[str]:
         )
         for label, row in zip(run.series, run.frame.to_dict("records"), strict=True)
     ]
-
-
-def _line(judgement: Judgement, explain: bool) -> list[str]:
-    metric = METRICS.get(judgement.metric)
-    base, head = (
-        "" if value is None or metric is None else metric.text(value)
-        for value in (judgement.base, judgement.head)
-    )
-    ratio = "" if judgement.ratio is None else f"{judgement.ratio:.3f}"
-    if judgement.low is not None and judgement.high is not None:
-        ratio += f" [{judgement.low:.3f}, {judgement.high:.3f}]"
-    title = metric.title if metric else "Status"
-    why = [" ".join(judgement.why.split())] if explain or metric is None else []
-    found = [judgement.cell, title, judgement.call, base, head, ratio]
-    return [*found, *why] if explain else found

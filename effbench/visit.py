@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from effbench import effort
+from effbench.answers import Answers
 from effbench.cell import Budget, Cell
 from effbench.errors import BadInput
 from effbench.plan import Description
-from effbench.processes import Outcome
-from effbench.record import FlopsBlock, Memory, Record, Status, Time
+from effbench.processes import Conversation, Outcome
+from effbench.record import Record
 from effbench.servers import Servers
 from effbench.status import judge
 
 _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
 _MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
-_FEW_CALLS = 20_000  # the profiler keeps about 15 KB for every operator call
-_PROFILED_S = 0.5  # a pass that may be made once more under the profiler, which is slower
-_CHEAP_S = 0.1  # a pass that may be made some times more
-_SLOW_S = 0.3  # a pass whose memory is taken cold, after one at a quarter of the length
+_PREDICT_S = 2.0
 _MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
 _EXCESS, _EXCESS_BYTES = 1.25, 8 << 20  # resident beyond this much of what was asked for is in doubt
 _HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
@@ -39,8 +35,10 @@ class Visitor:
     logs: Path
     seed: int
     environment: str = ""
+    path: Sequence[str] = field(default_factory=lambda: list(sys.path))  # what children can import from
     faster: Mapping[str, str] = field(default_factory=dict)  # dtype -> provider that gemm auto means
     surveys: dict[str, tuple[str | None, dict[str, float] | None]] = field(default_factory=dict)
+    needed: dict[str, dict[str, float] | None] = field(default_factory=dict)  # closed-form, by cell
     _checked: dict[str, Outcome] = field(default_factory=dict)
 
     def describe(self, spec: str, *, threads: int, source: str = "") -> Description:
@@ -50,80 +48,84 @@ class Visitor:
             BadInput: there is no such object where the specification points, or it is no mechanism.
         """
         server = self.servers.get("counts", threads=threads, allocator="default")
-        request = {"question": "describe", "spec": spec, "source": source, "path": sys.path}
+        request = {"question": "describe", "spec": spec, "source": source, "path": self.path}
         outcome = server.ask(request, log=self.log("describe"), allow=self.budget.load_timeout)
         answer = dict(outcome.answer)
         if outcome.ended == "answered" and "name" in answer:
             answer.update(causal=tuple(answer["causal"]), dtypes=tuple(answer["dtypes"]))
             return Description(**answer)
         _, _, reason = judge(outcome)
-        installed = ":" not in spec and not spec.endswith(".py")  # then it is no slip of the user's
-        if answer.get("bad_input") and not installed:
+        if answer.get("bad_input") and (":" in spec or spec.endswith(".py")):  # a slip of the user's
             raise BadInput(reason)
         return Description(spec=spec, name=spec, title=spec, origin=spec, error=reason)
 
     def survey(self, description: Description, cells: Sequence[Cell]) -> None:
         """Learn which cells the mechanism supports, and its closed-form FLOPs; kept for the visits."""
         server = self.servers.get("counts", threads=cells[0].threads, allocator="default")
-        request = {
-            "question": "survey",
-            "spec": description.spec,
-            "cells": [asdict(cell) for cell in cells],
-            **self._limits(),
-        }
-        outcome = server.ask(request, log=self.log("survey"), allow=self.budget.load_timeout)
-        answers = outcome.answer.get("cells") or [(None, None)] * len(cells)
-        for cell, (reason, formula) in zip(cells, answers, strict=True):
-            self.surveys[cell.id] = (reason, formula)
+        request = {"spec": description.spec, "cells": [asdict(cell) for cell in cells], **self._limits()}
+        asked = {"question": "survey", **request}
+        outcome = server.ask(asked, log=self.log("survey"), allow=self.budget.load_timeout)
+        answers = outcome.answer.get("cells") or [(None, None, None)] * len(cells)
+        for cell, (reason, formula, needed) in zip(cells, answers, strict=True):
+            self.surveys[cell.id], self.needed[cell.id] = (reason, formula), needed
 
     def first(
         self, cell: Cell, description: Description, *, predicted: float | None, until: float | None
     ) -> Record:
-        """The first visit: check, prediction, time, memory and counts."""
-        visit = _Visit(self, cell, description, 0, until)
+        """The first visit: check, prediction, time, memory, instructions and counts."""
+        visit = Visit(self, cell, description, 0, until)
         if description.error is not None:
             return visit.record("error", "load", description.error)
         reason, formula = self.surveys.get(cell.id, (None, None))
         if reason is not None:
             return visit.record("unsupported", "check", reason)
-        visit.flops["formula"] = formula
+        visit.flops |= {"formula": formula, "needed": self.needed.get(cell.id)}
         single = predicted is not None and predicted > self.budget.costly
-        steps = (
-            visit.check,
-            visit.predict,
-            lambda: visit.time(single),
-            lambda: visit.memory(single),
-            visit.count,
+        return (
+            visit.check()
+            or visit.predict()
+            or visit.time(single)
+            or visit.memory(single)
+            or visit.instruct(single)
+            or visit.count()
+            or visit.record("ok")
         )
-        for step in steps:
-            failed = step()
-            if failed is not None:
-                return failed
-        return visit.record("ok")
 
     def again(self, cell: Cell, description: Description, *, round_: int, until: float | None) -> Record:
         """A later visit: time only, in another process."""
-        visit = _Visit(self, cell, description, round_, until)
+        visit = Visit(self, cell, description, round_, until)
         return visit.time(False) or visit.record("ok")
 
     def skipped(self, cell: Cell, description: Description, reason: str, caused_by: str = "") -> Record:
         """The record of a cell that is not visited."""
-        return _Visit(self, cell, description, 0, None).record("skipped", reason=reason, caused_by=caused_by)
+        return Visit(self, cell, description, 0, None).record("skipped", reason=reason, caused_by=caused_by)
 
-    def ask(self, kind: str, cell: Cell, question: str, *, replicate: int = 0, **more: Any) -> Outcome:
+    def ask(self, kind: str, cell: Cell, question: str, **more: Any) -> Outcome:
         """Ask one question about a cell."""
+        with self.begin(kind, cell, question, **more) as conversation:
+            conversation.listen()
+        return conversation.outcome
+
+    def begin(self, kind: str, cell: Cell, question: str, *, replicate: int = 0, **more: Any) -> Conversation:
+        """Put a question about a cell to a child."""
         allocator = more.pop("allocator", cell.allocator)
-        server = self.servers.get(kind, threads=cell.threads, allocator=allocator, replicate=replicate)
+        threads = 1 if kind == "instructions" else cell.threads  # several share their work by chance
+        server = self.servers.get(kind, threads=threads, allocator=allocator, replicate=replicate)
         until = more.pop("until", None)
         provider = self.faster.get(cell.dtype, "torch") if cell.gemm == "auto" else cell.gemm
-        request = {"question": question, "cell": asdict(cell), "gemm": provider, "seed": self.seed}
-        return server.ask(
+        asked = asdict(cell) | ({"threads": threads} if kind == "instructions" else {})
+        request = {"question": question, "cell": asked, "gemm": provider, "seed": self.seed}
+        return server.begin(
             {**request, **self._limits(), **more},
             log=self.log(cell.id),
             allow=self.budget.load_timeout,
             memory=more.get("memory_limit", self.budget.memory_limit) + _WATCHDOG_SLACK,
             until=until,
         )
+
+    def predict(self, cell: Cell, spec: str, *, seconds: float = _PREDICT_S, **more: Any) -> Outcome:
+        """Ask for the counts on fake tensors, which may take so many seconds."""
+        return self.ask("counts", cell, "counts", spec=spec, count_seconds=seconds, **more)
 
     def checked(self, cell: Cell, spec: str, until: float | None) -> Outcome:
         """The comparison with the reference, once for all cells that only differ in size or level."""
@@ -140,7 +142,7 @@ class Visitor:
             "load_timeout": self.budget.load_timeout,
             "cell_timeout": self.budget.cell_timeout,
             "memory_limit": self.budget.memory_limit,
-            "path": sys.path,
+            "path": self.path,
         }
 
     def log(self, name: str) -> Path:
@@ -149,25 +151,22 @@ class Visitor:
         return self.logs / f"{name}.log"
 
 
-class _Visit:
-    """The answers to one visit as they come in; a step returns a record where the visit ends with it."""
+class Visit(Answers):
+    """The steps of one visit, each a question; a step returns a record where the visit ends with it."""
 
     def __init__(
         self, visitor: Visitor, cell: Cell, description: Description, round_: int, until: float | None
     ) -> None:
-        self.visitor, self.cell, self.description = visitor, cell, description
-        self.round, self.until = round_, until
-        self.flags: list[str] = []
-        self.flops: dict[str, Any] = {}
-        self._time: dict[str, Any] | None = None
-        self._memory: dict[str, Any] = {}
-        self._calls: int | None = None
+        budget = visitor.budget
+        super().__init__(
+            cell,
+            source=description.source,
+            environment=visitor.environment,
+            round_=round_,
+            limits={"memory_limit": budget.memory_limit, "cell_timeout": budget.cell_timeout},
+        )
+        self.visitor, self.description, self.until = visitor, description, until
         self._live = 0
-        self._params: int | None = None
-        self._path: dict[str, str] = {}
-        self._process = ""
-        self._started = datetime.now(UTC)
-        self._clock = time.monotonic()
 
     def check(self) -> Record | None:
         """Compare with the reference: no speed is reported for what is wrong."""
@@ -177,12 +176,14 @@ class _Visit:
 
     def predict(self) -> Record | None:
         """Count on fake tensors; refuse what cannot fit."""
-        answer = self._counted(self._ask("counts", "counts"))
-        if answer is None:
+        spec, until = self.description.spec, self.until
+        answer = self.visitor.predict(self.cell, spec, until=until).answer
+        if answer.get("status") == "unsupported":
+            return self.record("unsupported", "build", answer["reason"])
+        self.take_counts(answer)
+        if answer.get("status") != "ok":
             self.flags.append("no-prediction")
             return None
-        if "reason" in answer:
-            return self.record("unsupported", "build", answer["reason"])
         predicted = answer.get("peak_bytes")
         self._memory["predicted_bytes"], self._live = predicted, answer["live_bytes"]
         if predicted is None:
@@ -198,11 +199,21 @@ class _Visit:
         """Samples of one pass, in a process of the round's own server."""
         budget = self.visitor.budget
         more = {"single": single, "min_samples": budget.min_samples, "min_time": budget.min_time}
-        allocator = self.cell.allocator if self._heap_fits() else "default"
+        allocator = self.cell.allocator if self.heap_fits() else "default"
         outcome = self._timed(allocator, more)
         if outcome.answer.get("status") == "oom" and allocator == "warm" and self._fits():
             allocator = "default"  # it was the holes of the heap, not the mechanism
             outcome = self._timed(allocator, more)
+        return self.take_time(outcome, allocator)
+
+    @property
+    def timed(self) -> bool:
+        """Whether there are samples."""
+        return bool(self._time and self._time["samples_s"])
+
+    def take_time(self, outcome: Outcome, allocator: str) -> Record | None:
+        """What became of the question for the time, asked of a server with this allocator."""
+        self._process = outcome.server
         if outcome.answer.get("status") == "ok":
             answer = outcome.answer
             self._time, self._params, self._path = answer["time"], answer["params"], answer["path"]
@@ -214,20 +225,15 @@ class _Visit:
         return self._unless_ok(outcome)
 
     def _timed(self, allocator: str, more: Mapping[str, Any]) -> Outcome:
-        limit = self.visitor.budget.heap_limit if allocator == "warm" else None
-        limits = {} if limit is None else {"memory_limit": limit}
-        outcome = self._ask("time", "time", replicate=self.round, allocator=allocator, **more, **limits)
-        self._process = self.visitor.servers.get(
-            "time", threads=self.cell.threads, allocator=allocator, replicate=self.round
-        ).identity
-        return outcome
+        limits = self.visitor.budget.limits(allocator)
+        return self._ask("time", "time", replicate=self.round, allocator=allocator, **more, **limits)
 
     def _fits(self) -> bool:
         """Whether the prediction said that the cell fits; False where there was none."""
         peak = self._memory.get("predicted_bytes")
         return peak is not None and self._live + peak * _MARGIN <= self.visitor.budget.memory_limit
 
-    def _heap_fits(self) -> bool:
+    def heap_fits(self) -> bool:
         """Whether a warm heap with its holes will probably fit."""
         peak = self._memory.get("predicted_bytes")
         limit = self.visitor.budget.heap_limit or self.visitor.budget.memory_limit
@@ -235,82 +241,47 @@ class _Visit:
 
     def memory(self, single: bool) -> Record | None:
         """Peak memory of one pass: cold where a pass is costly, else warmed up and repeated."""
-        seconds = self._seconds()
-        cold = single or seconds > _SLOW_S
-        repeats = 3 if seconds < _CHEAP_S else 1
-        profiled = seconds < _PROFILED_S and self._calls is not None and self._calls < _FEW_CALLS
-        patience = self.visitor.budget.cell_timeout + 30 + 6 * seconds * (repeats + 2)
-        outcome = self._ask(
-            "memory",
-            "memory",
-            cold=cold,
-            repeats=repeats,
-            alloc=profiled,
-            memory_timeout=patience,
-        )
+        seconds = self.seconds
+        how, left_out = effort.for_memory(seconds, single=single, calls=self._calls)
+        self._missing |= left_out
+        patience = self.visitor.budget.cell_timeout + 30 + 6 * seconds * (how["repeats"] + 2)
+        outcome = self._ask("memory", "memory", memory_timeout=patience, **how)
         if outcome.answer.get("status") == "ok":
             self._memory = {**outcome.answer["memory"], **self._memory}
             asked = self._memory["alloc_bytes"] or self._memory.get("predicted_bytes")
             peak = self._memory["peak_bytes"]
+            if peak is None:
+                self._missing["peak_bytes"] = "this system does not tell how much a pass adds to a process"
             if asked and peak and peak > _EXCESS * asked + _EXCESS_BYTES:
                 self.flags.append("resident-excess")
         return self._unless_ok(outcome)
 
+    def instruct(self, single: bool) -> Record | None:
+        """Retired instructions, where the processor counts them; they decide no status."""
+        asked, reason = effort.for_instructions(self.cell, self.seconds, single=single)
+        if reason := self.visitor.servers.instructions_missing or reason:
+            self._missing["instructions"] = reason
+            return None
+        outcome = self._ask("instructions", "instructions", allocator="default", **asked)
+        if (counted := outcome.answer.get("instructions")) is None:
+            self._missing["instructions"] = judge(outcome)[2] or outcome.ended
+            return None
+        self._instructions = int(counted)
+        self.flags += ["random-layout"] * (not outcome.answer["fixed_layout"])
+        return None
+
     def count(self) -> Record | None:
         """Count on real tensors where fake ones would not do and a pass is cheap."""
-        if self.flops.get("counted") is None and self._seconds() < _CHEAP_S:
-            self._counted(self._ask("counts", "counts", real=True))
+        if self.flops.get("counted") is None and self.seconds < effort.CHEAP_S:
+            self.take_counts(self._ask("counts", "counts", real=True).answer)
         if self.flops.get("counted") is None:
             self.flags.append("no-counts")
         return None
-
-    def record(self, status: Status, stage: str = "", reason: str = "", caused_by: str = "") -> Record:
-        """What the visit came to; numbers only where it is ok."""
-        ok = status == "ok"
-        budget = self.visitor.budget
-        return Record(
-            id=self.cell.id,
-            cell=asdict(self.cell),
-            status=status,
-            stage=stage,
-            reason=reason,
-            caused_by=caused_by,
-            flags=list(dict.fromkeys(self.flags)),
-            time=Time(**self._time) if ok and self._time else None,
-            memory=Memory(**self._memory) if ok and self._memory else None,
-            flops=FlopsBlock(**self.flops) if ok and self.flops else None,
-            path=self._path if ok else {},
-            params=self._params if ok else None,
-            round=self.round,
-            source=self.description.source,
-            environment=self.visitor.environment,
-            started=self._started.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            took_s=round(time.monotonic() - self._clock, 3),
-            process=self._process,
-            limits={"memory_limit": budget.memory_limit, "cell_timeout": budget.cell_timeout},
-        )
 
     def _ask(self, kind: str, question: str, **more: Any) -> Outcome:
         return self.visitor.ask(
             kind, self.cell, question, spec=self.description.spec, until=self.until, **more
         )
-
-    def _counted(self, outcome: Outcome) -> Mapping[str, Any] | None:
-        """The counts of an answer; a reason where the cell is unsupported; None where there are none."""
-        answer = outcome.answer
-        if answer.get("status") == "unsupported":
-            return answer
-        if answer.get("status") != "ok":
-            return None
-        if "counted" not in answer:
-            return answer
-        for key in ("counted", "needed", "uncounted_ops", "bytes_moved"):
-            self.flops[key] = answer[key]
-        self._calls = answer["calls"]
-        return answer
-
-    def _seconds(self) -> float:
-        return statistics.median(self._time["samples_s"]) if self._time else 0.0
 
     def _unless_ok(self, outcome: Outcome) -> Record | None:
         status, stage, reason = judge(outcome)

@@ -1,4 +1,4 @@
-"""Answers one question in a child process: describe, survey, check, counts, time, memory, ceilings, verify.
+"""Answers one question in a child process: describe, survey, check, counts, time, memory, and so on.
 
 The child reads one line of JSON from its channel and writes lines of JSON: ``{"stage", "allow"}``
 before each part (the seconds that the part may take), and at last ``{"stage", "answer"}``. Every
@@ -8,39 +8,37 @@ answer is plain data; a failure is an answer with ``status`` and ``reason``.
 from __future__ import annotations
 
 import gc
-import json
+import operator
 import os
-import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from effbench import ceilings, environment, products
+from effbench import ceilings, environment, perf, prediction, products
 from effbench.attention import kernels_of_call
 from effbench.cell import Cell
 from effbench.check import check
 from effbench.conformance import checks_for
-from effbench.declaration import describe, formula, unsupported
-from effbench.errors import BadInput, EffbenchError
+from effbench.declaration import describe, formula, needed, unsupported
+from effbench.dialogue import Visit, failure
 from effbench.limits import limit_memory
-from effbench.meters import counts, memory, resident, time
+from effbench.meters import blocks, counts, instructions, memory, resident, time
 from effbench.meters.neighbours import neighbours
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
-from effbench.subject import Unsupported, build_subject, quarter
+from effbench.subject import Subject, build_subject, quarter
 
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory")
 _WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
 _SETTLE_S = 2.0  # this much more
 _COMPILE_S = 600.0
-_PREDICT_S = 2
 
 
 def prepare(kind: str) -> None:
@@ -59,51 +57,19 @@ def prepare(kind: str) -> None:
     gc.freeze()
 
 
-class Visit:
-    """One question being answered: the request, and the channel that hears of progress."""
-
-    def __init__(self, request: Mapping[str, Any], channel: socket.socket) -> None:
-        self.request = request
-        self.channel = channel
-        self.stage = "load"
-
-    def enter(self, stage: str, allow: float) -> None:
-        """Say that a part begins, and how many seconds it may take."""
-        self.stage = stage
-        self.send({"allow": allow})
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Write one line to the runner."""
-        self.channel.sendall(json.dumps({"stage": self.stage, **message}).encode() + b"\n")
-
-
 def answer(channel: socket.socket) -> None:
     """Read the question, answer it, and end the process without running anyone's exit handlers."""
-    with channel.makefile("rb") as lines:
-        request = json.loads(lines.readline())
-    visit = Visit(request, channel)
-    sys.path[:] = list(dict.fromkeys([*sys.path, *request.get("path", ())]))
+    visit = Visit(channel)
+    sys.path[:] = list(dict.fromkeys([*sys.path, *visit.request.get("path", ())]))
     try:
-        result = QUESTIONS[request["question"]](visit)
+        result = QUESTIONS[visit.request["question"]](visit)
     except BaseException as error:
         traceback.print_exc()
-        result = _failure(error, visit.stage)
+        result = failure(error)
     visit.send({"answer": result})
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _failure(error: BaseException, stage: str) -> dict[str, Any]:
-    text = str(error).strip() or type(error).__name__
-    first = text.splitlines()[0]
-    if isinstance(error, Unsupported):
-        return {"status": "unsupported", "reason": first}
-    memory_error = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if memory_error or (isinstance(error, RuntimeError) and any(m in text for m in _OUT_OF_MEMORY)):
-        return {"status": "oom", "reason": first if not memory_error else f"{type(error).__name__}: {first}"}
-    named = first if isinstance(error, EffbenchError) else f"{type(error).__name__}: {first}"
-    return {"status": "error", "reason": named, "bad_input": isinstance(error, BadInput)}
 
 
 def _describe(visit: Visit) -> dict[str, Any]:
@@ -111,11 +77,12 @@ def _describe(visit: Visit) -> dict[str, Any]:
 
 
 def _survey(visit: Visit) -> dict[str, Any]:
-    """For each cell, why it is not supported (None where it is) and its closed-form FLOPs."""
+    """For each cell, why it is not supported (None where it is); its closed-form FLOPs, done and needed."""
     mechanism = _mechanism(visit)
     visit.enter("check", visit.request["load_timeout"])
     cells = [Cell(**cell) for cell in visit.request["cells"]]
-    return {"cells": [[unsupported(mechanism, cell), formula(mechanism, cell)] for cell in cells]}
+    asked = (unsupported, formula, needed)
+    return {"cells": [[each(mechanism, cell) for each in asked] for cell in cells]}
 
 
 def _check(visit: Visit) -> dict[str, Any]:
@@ -130,25 +97,24 @@ def _check(visit: Visit) -> dict[str, Any]:
 def _counts(visit: Visit) -> dict[str, Any]:
     """FLOPs and bytes by kind and the predicted peak; on fake tensors unless ``real`` is asked."""
     mechanism, cell = _opened(visit)
-    real = visit.request.get("real", False)
-    visit.enter("counts" if real else "predict", visit.request["cell_timeout"] if real else 3 * _PREDICT_S)
-    if not real:
-        signal.signal(signal.SIGALRM, _too_long)
-        signal.setitimer(signal.ITIMER_REAL, _PREDICT_S)
-    with nullcontext() if real else FakeTensorMode():
-        subject = build_subject(mechanism, cell, seed=0, ring=1, empty=not real)
-        live = sum(t.numel() * t.element_size() for t in subject.live)
-        try:
-            counted = counts.count(lambda: subject.call(0))
-        except Exception:
-            traceback.print_exc()  # what has to be in place is known all the same
-            counted = {}
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    return {"status": "ok", "live_bytes": live, **counted}
+    if visit.request.get("real"):
+        visit.enter("counts", visit.request["cell_timeout"])
+        return {"status": "ok", **prediction.on_real_tensors(mechanism, cell)}
+    seconds = visit.request["count_seconds"]
+    visit.enter("predict", 2 * seconds + 2)
+    return {"status": "ok", **prediction.on_fake_tensors(mechanism, cell, seconds=seconds)}
 
 
-def _too_long(*_: Any) -> None:
-    raise TimeoutError(f"took more than {_PREDICT_S} s")
+def _instructions(visit: Visit) -> dict[str, Any]:
+    """Retired instructions of one pass on one thread."""
+    request = visit.request
+    with perf.Counter(perf.INSTRUCTIONS) as counter:  # open before any thread starts that it shall follow
+        mechanism, cell = _opened(visit)
+        warm = _quarter_pass(visit, mechanism, cell) if request["cold"] else None
+        subject = _built(visit, mechanism, cell, ring=2)
+        tick = partial(visit.enter, "counts", request["cell_timeout"] + 30)
+        found = instructions.measure(subject.call, counter=counter, warm=warm, tick=tick)
+    return {"status": "ok", "instructions": found, "fixed_layout": perf.layout_is_fixed()}
 
 
 def _time(visit: Visit) -> dict[str, Any]:
@@ -156,13 +122,12 @@ def _time(visit: Visit) -> dict[str, Any]:
     request = visit.request
     mechanism, cell = _opened(visit)
     timeout = request["cell_timeout"]
-    visit.enter("build", request["load_timeout"] + timeout)
     warm: Callable[[], Any] = lambda: None  # noqa: E731 - one that does nothing
     kernels: set[str] = set()
     if request["single"]:
-        small = _quarter_pass(mechanism, cell, request["seed"])
+        small = _quarter_pass(visit, mechanism, cell)
         warm = lambda: kernels.update(_kernels(small, cell))  # noqa: E731
-    subject = build_subject(mechanism, cell, seed=request["seed"])
+    subject = _built(visit, mechanism, cell)
     first = [_COMPILE_S if cell.compile else 0.0]
 
     def tick() -> None:
@@ -201,9 +166,41 @@ def _time(visit: Visit) -> dict[str, Any]:
     }
 
 
-def _quarter_pass(mechanism: Mechanism, cell: Cell, seed: int) -> Callable[[], Any]:
-    small = build_subject(mechanism, quarter(cell), seed=seed, ring=1)
-    holder = [small]
+def _blocks(visit: Visit) -> dict[str, Any]:
+    """Blocks of passes, one each time the runner says so: it lets two such children take turns."""
+    mechanism, cell = _opened(visit)
+    timeout = visit.request["cell_timeout"]
+    subject = _built(visit, mechanism, cell)
+    visit.enter("time", timeout * _WARM_UP + _SETTLE_S + (_COMPILE_S if cell.compile else 0))
+    measured = blocks.serve(
+        subject.call,
+        hear=lambda: operator.itemgetter("passes", "keep")(visit.hear()),
+        say=lambda part: visit.send({"part": part}),
+        tick=lambda: visit.enter("time", timeout + _SETTLE_S),
+        device=torch.device(cell.device).type,
+    )
+    if cell.compile:
+        measured["compile_s"] = measured["first_call_s"]
+    last: list[Any] = []
+    kernels = _kernels(lambda: last.append(subject.call(0)), cell)
+    return {
+        "status": "ok",
+        "time": measured,
+        "flags": [] if _finite(last.pop()) else ["not-finite"],
+        "params": subject.params,
+        "path": {"gemm": products.ran(), "attention": "+".join(sorted(kernels))},
+    }
+
+
+def _built(visit: Visit, mechanism: Mechanism, cell: Cell, **more: Any) -> Subject:
+    """The subject of a measurement; what fails while it is made failed in build, or in prefill."""
+    seed, allow = visit.request["seed"], visit.request["load_timeout"] + visit.request["cell_timeout"]
+    visit.enter("build", allow)
+    return build_subject(mechanism, cell, seed=seed, prefilling=lambda: visit.enter("prefill", allow), **more)
+
+
+def _quarter_pass(visit: Visit, mechanism: Mechanism, cell: Cell) -> Callable[[], Any]:
+    holder = [_built(visit, mechanism, quarter(cell), ring=1)]
     return lambda: holder.pop().call(0)
 
 
@@ -227,11 +224,12 @@ def _memory(visit: Visit) -> dict[str, Any]:
     """Peak memory of one pass above what is in place."""
     request = visit.request
     mechanism, cell = _opened(visit)
-    visit.enter("build", request["load_timeout"] + request["cell_timeout"])
-    visit.enter("memory", request["memory_timeout"])
     if request["cold"]:  # what a process takes once, at its first products, is no part of the pass
-        _quarter_pass(mechanism, cell, request["seed"])()
-    subject = build_subject(mechanism, cell, seed=request["seed"], ring=1)
+        small = _quarter_pass(visit, mechanism, cell)
+        visit.enter("memory", request["memory_timeout"])
+        small()
+    subject = _built(visit, mechanism, cell, ring=1)
+    visit.enter("memory", request["memory_timeout"])
     live = subject.live
     measured = memory.measure(
         lambda: subject.call(0),
@@ -263,7 +261,7 @@ def _ceilings(visit: Visit) -> dict[str, Any]:
 
 
 def _hello(visit: Visit) -> dict[str, Any]:
-    return {"status": "ok", "torch": environment.torch_facts()}
+    return {"status": "ok", "torch": environment.torch_facts(), "questions": list(QUESTIONS)}
 
 
 def _laws(visit: Visit) -> dict[str, Any]:
@@ -290,7 +288,9 @@ QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "check": _check,
     "counts": _counts,
     "time": _time,
+    "blocks": _blocks,
     "memory": _memory,
+    "instructions": _instructions,
     "ceilings": _ceilings,
     "laws": _laws,
     "verify": _verify,

@@ -41,3 +41,20 @@ def with_slope(gate: Gate, q: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
         y = gate(leaf)
         (slope,) = torch.autograd.grad(y, leaf, top)
     return y.detach(), slope
+
+
+def needs_mean(gate: Gate) -> bool:
+    """Whether a backward pass needs the mean itself: the sigmoid, never 0, gets by with y = gate(q) mean."""
+    return gate is not torch.sigmoid
+
+
+def backward(gate: Gate, q: Tensor, top: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """gate(q), top gate(q) mean and the gradient of q.
+
+    ``top`` is the gradient of y; ``kept`` the mean where it is needed, else y.
+    """
+    if needs_mean(gate):
+        gated, to_q = with_slope(gate, q, top * kept)
+        return gated, top * gated * kept, to_q
+    gated, through = gate(q), top * kept
+    return gated, through, torch.addcmul(through, through, gated, value=-1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from effbench.mechanisms import _parts, _running
+from effbench.mechanisms import _gate, _parts, _running
 
 CHUNK = {"cpu": 1 << 19}  # elements of the values of a chunk, by device
 CHUNK_ELSEWHERE = 1 << 24
@@ -22,12 +22,13 @@ KEPT = 0.125
 
 
 class Line(torch.autograd.Function):
-    """q k v and kernel of aft_conv: y [b, n, d], and bad [b, n, h] where it is to be computed again."""
+    """q k v, kernel and gate of aft_conv: y [b, n, d], and bad [b, n, h] where it is to be computed again."""
 
     @staticmethod
-    def forward(ctx, q, k, v, kernel, causal):
+    def forward(ctx, q, k, v, kernel, causal, gate):
         work = _Work(k, v, kernel, causal)
         y, bad = torch.empty_like(v), torch.empty_like(k, dtype=torch.bool)
+        means = torch.empty_like(v) if _gate.needs_mean(gate) else None
         denominators = torch.empty_like(k, dtype=work.wide)
         far = work.start() if causal else work.pooled() * work.outside
         for i, (a, b) in enumerate(work.bounds):
@@ -44,19 +45,21 @@ class Line(torch.autograd.Function):
             denominator.masked_fill_(flags, torch.inf)  # then these rows get no gradient here
             denominators[:, a:b], bad[:, a:b] = denominator, flags
             mean = work.split(total).div_(denominator.unsqueeze(3)).flatten(2)
-            torch.mul(q[:, a:b].to(work.wide).sigmoid(), mean, out=y[:, a:b])
-        ctx.save_for_backward(q, k, v, kernel, y, denominators)
-        ctx.causal = causal
+            torch.mul(gate(q[:, a:b].to(work.wide)), mean, out=y[:, a:b])
+            if means is not None:
+                means[:, a:b] = mean
+        ctx.save_for_backward(q, k, v, kernel, y if means is None else means, denominators)
+        ctx.causal, ctx.gate = causal, gate
         ctx.mark_non_differentiable(bad)
         return y, bad
 
     @staticmethod
     @_parts.plain_backward
     def backward(ctx, grad, _):
-        q, k, v, kernel, y, denominators = ctx.saved_tensors
+        q, k, v, kernel, kept, denominators = ctx.saved_tensors
         work = _Work(k, v, kernel, ctx.causal)
         to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        slopes = [_slopes(work, a, b, grad, q, y, denominators, to_q) for a, b in work.bounds]
+        slopes = [_slopes(work, ctx.gate, a, b, grad, q, kept, denominators, to_q) for a, b in work.bounds]
         far = _far_rows(work, slopes)
         to_taps = torch.zeros_like(work.taps)
         for i, slope in enumerate(slopes):
@@ -66,7 +69,7 @@ class Line(torch.autograd.Function):
                 for tap, total in enumerate(to_taps):
                     total += torch.mul(slope, keys[:, tap : tap + rows], out=space).sum((0, 1))
             _key_gradients(work, i, keys, slope, far[i], to_k, to_v)
-        return to_q, to_k, to_v, work.to_kernel(to_taps).to(kernel.dtype), None
+        return to_q, to_k, to_v, work.to_kernel(to_taps).to(kernel.dtype), None, None
 
 
 def flops(b: int, n: int, d: int, h: int, s: int, *, train: bool) -> int:
@@ -178,17 +181,24 @@ class _Work:
 
 
 def _slopes(
-    work: _Work, a: int, b: int, grad: Tensor, q: Tensor, y: Tensor, denominators: Tensor, to_q: Tensor
+    work: _Work,
+    gate: _gate.Gate,
+    a: int,
+    b: int,
+    grad: Tensor,
+    q: Tensor,
+    kept: Tensor,
+    denominators: Tensor,
+    to_q: Tensor,
 ) -> Tensor:
-    """The gradient of a chunk's sums, [b, rows, c]."""
-    top, gate = grad[:, a:b].to(work.wide), q[:, a:b].to(work.wide).sigmoid()
+    """The gradient of a chunk's sums, [b, rows, c]; ``kept`` is what _gate.backward asks for."""
+    top = grad[:, a:b].to(work.wide)
+    gated, through, to_q[:, a:b] = _gate.backward(gate, q[:, a:b].to(work.wide), top, kept[:, a:b])
     slope = top.new_empty(*top.shape[:2], work.columns)
     values, weights = slope.split([top.shape[2], work.heads], 2)
-    torch.mul(top, gate, out=values)
+    torch.mul(top, gated, out=values)
     work.split(values).div_(denominators[:, a:b].unsqueeze(3))
-    through = top * y[:, a:b]
     weights.copy_(work.split(through).sum(3).neg_().div_(denominators[:, a:b]))
-    to_q[:, a:b] = through.mul_(gate.neg_().add_(1))
     return slope
 
 

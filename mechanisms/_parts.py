@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -95,6 +95,16 @@ def check_length(n: int, built: int) -> None:
         raise ValueError(f"this module was built for sequences of at most {built} tokens and was given {n}")
 
 
+def all_pairs(n: int, *, causal: bool) -> int:
+    """Pairs of tokens, the future's among them."""
+    return n * n
+
+
+def visible_pairs(n: int, *, causal: bool) -> int:
+    """Pairs of a token and a token that it sees: what a definition needs, whatever tiles hold."""
+    return n * (n + 1) // 2 if causal else n * n
+
+
 def occurs(flags: Tensor) -> bool:
     """Whether a rare case arises: one look at the values, where there are values to look at."""
     if isinstance(flags, FakeTensor) or flags.is_meta or torch.compiler.is_compiling():
@@ -171,7 +181,7 @@ def exp_keys(k: Tensor, shift: Tensor) -> Tensor:
 def exp_(x: Tensor) -> Tensor:
     """exp(x) in place by way of exp2, which torch computes in a third of the time on a CPU.
 
-    Not for causal rows: how exp2 rounds depends on where in its tensor an element stands.
+    How exp2 rounds depends on where in its tensor an element stands: not where that depends on the future.
     """
     return x.mul_(LOG2_E).exp2_()
 
@@ -195,54 +205,3 @@ def average(logits: Tensor, values: Tensor, rows: Tensor | None = None) -> Tenso
         logits = logits.masked_fill(future, -torch.inf)
     weights = logits.softmax(1)
     return torch.einsum("fn,fn...->f...", weights, values.to(weights.dtype))
-
-
-def scan(
-    step: Callable[..., tuple[Tensor, Tensor, Tensor]],
-    state: Tensor,
-    sequences: Sequence[Tensor],
-    *,
-    tile: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run ``y, bad, state = step(index, state, *tiles)`` along dimension -2, tile by tile.
-
-    Returns y and bad of all tiles, and the last state. Memory beyond inputs and outputs is that of one
-    tile and of one state per tile: the gradient computes each tile again, from the last to the first.
-    """
-    return _Scan.apply(step, tile, state, *sequences)
-
-
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, step, tile, state, *tensors):
-        n, states, y, bad = tensors[0].shape[-2], [], None, None
-        for i, (a, b) in enumerate(tiles(n, tile)):
-            states.append(state)
-            part, flags, state = step(i, state, *(x[..., a:b, :] for x in tensors))
-            if y is None:
-                y = part.new_empty(*part.shape[:-2], n, part.shape[-1])
-                bad = flags.new_empty(*flags.shape[:-2], n, flags.shape[-1])
-            y[..., a:b, :], bad[..., a:b, :] = part, flags
-        ctx.save_for_backward(*tensors, *states)
-        ctx.step, ctx.tile = step, tile
-        ctx.mark_non_differentiable(bad)
-        return y, bad, state.clone() if state is states[0] else state
-
-    @staticmethod
-    @plain_backward
-    def backward(ctx, grad, _, after):
-        bounds = list(tiles(grad.shape[-2], ctx.tile))
-        tensors, states = ctx.saved_tensors[: -len(bounds)], ctx.saved_tensors[-len(bounds) :]
-        grads = [torch.empty_like(x) for x in tensors]
-        for i, (a, b) in reversed(list(enumerate(bounds))):
-            with torch.enable_grad():
-                leaves = [
-                    x.detach().requires_grad_() for x in (states[i], *(x[..., a:b, :] for x in tensors))
-                ]
-                y, _, state = ctx.step(i, *leaves)
-            ends = [(y, grad[..., a:b, :]), (state, after)]
-            heads, tails = zip(*((x, g) for x, g in ends if x.requires_grad), strict=True)
-            after, *pieces = torch.autograd.grad(heads, leaves, tails, materialize_grads=True)
-            for whole, piece in zip(grads, pieces, strict=True):
-                whole[..., a:b, :] = piece
-        return None, None, after, *grads

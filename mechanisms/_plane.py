@@ -1,9 +1,10 @@
-"""AFT-conv on a grid: a depth-wise convolution with exp(w) - 1 plus global pooling, a few channels at a time.
+"""AFT-conv on a grid: a depth-wise convolution with exp(w) - 1 plus global pooling.
 
-Tokens with their channels are an image with channels last, so nothing is transposed; a slice of ``WIDTH``
-channels keeps the temporaries small. A row is trusted where its denominator keeps at least ``KEPT`` of the
-pooled one: little was subtracted then. The others are few, whatever the keys are: their windows hold most of
-all weight, so any two of them meet, so all of them share one token, which s * s windows do.
+Tokens with their channels are an image with channels last, so nothing is transposed. Forward convolves it
+whole, since operators run slowly on a few columns of many; backward, which has more to hold, in slices of
+``WIDTH`` channels. A row is trusted where its denominator keeps at least ``KEPT`` of the pooled one: little
+was subtracted then. The others are few, whatever the keys are: their windows hold most of all weight, so any
+two of them meet, so all of them share one token, which s * s windows do.
 """
 
 from __future__ import annotations
@@ -14,40 +15,41 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from effbench import products
-from effbench.mechanisms import _parts
+from effbench.mechanisms import _gate, _parts
 
 WIDTH = 32  # channels of a slice
+TILE = 1 << 18  # elements of what is divided and gated at once
 KEPT = 0.125
 
 
 class Plane(torch.autograd.Function):
-    """q k v and kernel of aft_conv: y [b, n, d], and bad [b, n, h] where it is to be computed again."""
+    """q k v, kernel and gate of aft_conv: y [b, n, d], and bad [b, n, h] where it is to be computed again."""
 
     @staticmethod
-    def forward(ctx, q, k, v, kernel, grid):
+    def forward(ctx, q, k, v, kernel, grid, gate):
         work = _Work(k, v, kernel, grid)
-        y, values = torch.empty_like(v), work.split(v)
-        pooled = products.matmul(work.weights.mT.unsqueeze(2), values.transpose(1, 2).to(work.wide))
-        pooled = pooled.transpose(1, 2) * work.outside[:, None]  # [b, 1, h, e]
+        means = torch.empty_like(v) if _gate.needs_mean(gate) else None
+        y, weighted = torch.empty_like(v), work.packed(slice(None), slice(None))
+        pooled = weighted.sum(1, keepdim=True) * work.outside[:, None]
         total = work.weights.sum(1, keepdim=True) * work.outside
         denominator = work.convolve(work.weights.unsqueeze(3), work.taps).squeeze(3).add_(total)
         bad = denominator < (KEPT * total).clamp(min=_parts.smallest(work.wide))
         denominator.masked_fill_(bad, torch.inf)  # then these rows get no gradient here
-        for heads, columns in work.slices():
-            found = work.convolve(work.packed(heads, columns), work.taps[heads])
-            found.add_(pooled[:, :, heads, columns]).div_(denominator[:, :, heads, None])
-            gate = work.split(q)[:, :, heads, columns].to(work.wide).sigmoid()
-            work.split(y)[:, :, heads, columns] = found.mul_(gate)
-        ctx.save_for_backward(q, k, v, kernel, y, denominator)
-        ctx.grid = grid
+        found = work.convolve(weighted, work.taps)
+        for a, b in _parts.tiles(v.shape[1], max(1, TILE // v[:, :1].numel())):
+            mean = found[:, a:b].add_(pooled).div_(denominator[:, a:b, :, None])
+            if means is not None:
+                work.split(means)[:, a:b] = mean
+            torch.mul(mean, gate(work.split(q)[:, a:b].to(work.wide)), out=work.split(y)[:, a:b])
+        ctx.save_for_backward(q, k, v, kernel, y if means is None else means, denominator)
+        ctx.grid, ctx.gate = grid, gate
         ctx.mark_non_differentiable(bad)
         return y, bad
 
     @staticmethod
     @_parts.plain_backward
     def backward(ctx, grad, _):
-        q, k, v, kernel, y, denominator = ctx.saved_tensors
+        q, k, v, kernel, kept, denominator = ctx.saved_tensors
         work = _Work(k, v, kernel, ctx.grid)
         to_q, to_v = torch.empty_like(q), torch.empty_like(v)
         to_weights, to_taps = torch.zeros_like(work.weights), torch.zeros_like(work.taps)
@@ -55,11 +57,12 @@ class Plane(torch.autograd.Function):
         for heads, columns in work.slices():
             here = (slice(None), slice(None), heads, columns)
             top = work.split(grad)[here].to(work.wide)
-            gate = work.split(q)[here].to(work.wide).sigmoid()
-            through = top * work.split(y)[here]
+            wide_q = work.split(q)[here].to(work.wide)
+            gated, through, work.split(to_q)[here] = _gate.backward(
+                ctx.gate, wide_q, top, work.split(kept)[here]
+            )
             slope[:, :, heads] -= through.sum(3)
-            top = (top * gate).div_(denominator[:, :, heads, None])
-            work.split(to_q)[here] = through.mul_(gate.neg_().add_(1))
+            top = (top * gated).div_(denominator[:, :, heads, None])
             found = work.transposed(top, heads)
             if ctx.needs_input_grad[3]:
                 to_taps[heads] += work.tap_gradient(top, work.packed(heads, columns))
@@ -70,7 +73,7 @@ class Plane(torch.autograd.Function):
         if ctx.needs_input_grad[3]:
             to_taps += work.tap_gradient(slope, work.weights.unsqueeze(3))
         to_kernel = to_taps * (work.taps + work.outside[:, None, None])
-        return to_q, to_weights.mul_(work.weights).to(k.dtype), to_v, to_kernel.to(kernel.dtype), None
+        return to_q, to_weights.mul_(work.weights).to(k.dtype), to_v, to_kernel.to(kernel.dtype), None, None
 
 
 class _Work:
@@ -103,13 +106,13 @@ class _Work:
 
     def image(self, x: Tensor) -> Tensor:
         """[b, n, heads, columns] as an image with channels last, [b, channels, height, width]."""
-        return x.flatten(2).mT.unflatten(2, self.grid)
+        return x.flatten(2).unflatten(1, self.grid).permute(0, 3, 1, 2)  # mT first: torch would not see it
 
     def convolve(self, x: Tensor, taps: Tensor) -> Tensor:
         """x [b, n, heads, columns], taps [heads, s, s], as conv2d has it."""
         taps = taps.repeat_interleave(x.shape[3], 0).unsqueeze(1)
         found = functional.conv2d(self.image(x), taps, padding=self.reach, groups=len(taps))
-        return found.flatten(2).mT.unflatten(2, x.shape[2:])
+        return found.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, x.shape[2:])
 
     def transposed(self, slope: Tensor, heads: slice) -> Tensor:
         """The gradient of the convolved and pooled input."""

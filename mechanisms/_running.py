@@ -1,4 +1,12 @@
-"""The running average with weights exp(k): AFT-simple's causal form."""
+"""The running average with weights exp(k), AFT-simple's causal form, and its gradient by hand.
+
+By tiles, with the sums of all earlier tiles as the state. With w = exp(k - shift), N and D the running sums
+of w v and w, y = g N / D, and p = dy g / D, whose sums over the rows from s on are P and, times N / D, R:
+
+    dv = w P    dk = w (v P - R)
+
+A tile whose shift lies above that of the tile before takes what it carries to the new shift.
+"""
 
 from __future__ import annotations
 
@@ -8,77 +16,156 @@ from torch import Tensor
 from effbench.mechanisms import _gate, _parts
 
 STEPS = 8  # rows whose running sums are taken one after the other, all such groups of rows at once
-TILE = 1 << 19  # elements of a tile, whose few temporaries stay in cache
+TILE = 1 << 20  # elements of a tile: larger ones gain little more
 
 
 def running_average(q: Tensor, k: Tensor, v: Tensor, gate: _gate.Gate) -> Tensor:
     """gate(q) times the running average of v [b, n, d] with weights exp(k), causal."""
-    b, n, d = k.shape
-    tile, wide = max(1, TILE // (b * d), -(-n // 256)), _parts.accumulator(k.dtype)
-    shifts, rises = _parts.key_shifts(k, tile)
-    shifts = shifts.unsqueeze(2)  # [tiles, b, 1, d]
-    reached = _parts.occurs(rises > _parts.REACH)
-    moving = reached or _parts.occurs(shifts != shifts[:1])
-
-    def pack(k: Tensor, v: Tensor, shift: Tensor) -> Tensor:
-        weights = _parts.exp_keys(k, shift)
-        return torch.cat([weights * v, weights], -1)
-
-    def step(i: int, state: Tensor, k: Tensor, v: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        shift = shifts[i]
-        sums = _RunningSum.apply(pack(k, v, shift), state)
-        numerator, denominator = sums.split(d, -1)
-        after = sums[:, -1:].clone()  # a view would keep the whole tile
-        if moving and i + 1 < len(shifts):
-            # Keys out of reach of this tile's shift are within reach of the next one's, which they moved.
-            new = shifts[i + 1]
-            again = state * (shift - new).exp().repeat(1, 1, 2) + pack(k, v, new).sum(1, keepdim=True)
-            after = torch.where((new == shift).repeat(1, 1, 2), after, again)
-        flags = _parts.out_of_reach(k, shift) if reached else torch.zeros_like(k, dtype=torch.bool)
-        mean = numerator / denominator
-        return (gate(q.to(wide)) * mean).to(v.dtype), flags, after
-
-    start = shifts.new_zeros(b, 1, 2 * d)
-    y, bad, _ = _parts.scan(step, start, (k, v, q), tile=tile)
+    shifts = _Shifts(k)
+    y = _RunningAverage.apply(q, k, v, gate, shifts)
 
     def exact(batch: Tensor, t: Tensor, channel: Tensor) -> Tensor:
-        mean = _parts.average(k[batch, :, channel].to(wide), v[batch, :, channel], t)
+        mean = _parts.average(k[batch, :, channel].to(shifts.dtype), v[batch, :, channel], t)
         return mean * gate(q[batch, t, channel])
 
-    return _parts.rescue(y, bad, exact, n)
+    return _parts.rescue(y, shifts.out_of_reach(k), exact, k.shape[1]) if shifts.reached else y
 
 
-class _RunningSum(torch.autograd.Function):
-    """``before`` plus the running sum of x along dimension 1; x is overwritten."""
+class _Shifts:
+    """The tiles, the shift of each [tiles, b, 1, d], and what the keys ask for beyond that."""
+
+    def __init__(self, k: Tensor):
+        b, n, d = k.shape
+        tile = max(1, TILE // (b * d), -(-n // 256))
+        self.bounds, self.dtype = list(_parts.tiles(n, tile)), _parts.accumulator(k.dtype)
+        shifts, rises = _parts.key_shifts(k, tile)
+        self.shifts = shifts.unsqueeze(2)
+        self.reached = _parts.occurs(rises > _parts.REACH)
+        self.move = self.reached or _parts.occurs(self.shifts != self.shifts[:1])
+
+    def out_of_reach(self, k: Tensor) -> Tensor:
+        """Where y [b, n, d] is to be computed again."""
+        tiles = zip(self.bounds, self.shifts, strict=True)
+        return torch.cat([_parts.out_of_reach(k[:, a:b], shift) for (a, b), shift in tiles], 1)
+
+
+class _RunningAverage(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, gate, shifts):
+        work, y = _Work(k, v, shifts), torch.empty_like(q)
+        states = [work.start()]
+        for i, (a, b) in enumerate(shifts.bounds):
+            mean, _, after = work.average(i, states[-1])
+            torch.mul(gate(q[:, a:b].to(mean.dtype)), mean, out=y[:, a:b])
+            states.append(after)
+        ctx.save_for_backward(q, k, v, *states[:-1])
+        ctx.gate, ctx.shifts = gate, shifts
+        return y
 
     @staticmethod
-    def forward(ctx, x, before):
-        ctx.mark_dirty(x)
-        x[:, :1] += before
-        return accumulate_(x)
-
-    @staticmethod
+    @_parts.plain_backward
     def backward(ctx, grad):
-        to_x = accumulate_(grad.flip(1)).flip(1)
-        return to_x, to_x[:, :1]
+        q, k, v, *states = ctx.saved_tensors
+        work, later = _Work(k, v, ctx.shifts), torch.zeros_like(states[0])
+        to_q, to_k, to_v = (torch.empty_like(x) for x in (q, k, v))
+        for i, (a, b) in reversed(list(enumerate(ctx.shifts.bounds))):
+            mean, denominator, _ = work.average(i, states[i])
+            slope = grad[:, a:b].to(mean.dtype)
+            gate, to_q[:, a:b] = _gate.with_slope(ctx.gate, q[:, a:b].to(mean.dtype), slope * mean)
+            top = work.room("slopes", b - a)
+            p, r = top.chunk(2, -1)
+            torch.mul(torch.mul(gate, slope, out=p).div_(denominator), mean, out=r)
+            rise = work.rise(i)
+            if rise is None:
+                top[:, -1:] += later
+            accumulate_(top, reverse=True)
+            own = top[:, :1].clone()
+            to_v[:, a:b], to_k[:, a:b] = _slopes(work.weights(i, work.shifts[i]), v[:, a:b], p, r)
+            if rise is None:
+                later = own
+            else:
+                more = _slopes(work.weights(i, work.shifts[i + 1]), v[:, a:b], *later.chunk(2, -1))
+                to_v[:, a:b] += more[0]
+                to_k[:, a:b] += more[1]
+                later = own.addcmul_(later, rise)
+        return to_q, to_k, to_v, None, None
 
 
-def accumulate_(x: Tensor) -> Tensor:
-    """The running sum along dimension 1 of x [b, rows, c], in place.
+def _slopes(weights: Tensor, v: Tensor, p: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of v and k."""
+    to_v = weights * p
+    return to_v, (to_v * v).sub_(weights.mul_(r))
+
+
+class _Work:
+    """The pieces that forward and backward share; each is overwritten by the next tile's."""
+
+    def __init__(self, k: Tensor, v: Tensor, shifts: _Shifts):
+        self.k, self.v, self.bounds, self.shifts, self.move = k, v, shifts.bounds, shifts.shifts, shifts.move
+        self.rooms: dict[str, Tensor] = {}
+
+    def room(self, name: str, rows: int) -> Tensor:
+        """[b, rows, 2 d], for sums or slopes of numerators and denominators side by side."""
+        if name not in self.rooms:
+            b, _, d = self.v.shape
+            self.rooms[name] = self.shifts.new_empty(b, self.bounds[0][1], 2 * d)
+        return self.rooms[name][:, :rows]
+
+    def start(self) -> Tensor:
+        b, _, d = self.v.shape
+        return self.shifts.new_zeros(b, 1, 2 * d)
+
+    def weights(self, i: int, shift: Tensor, out: Tensor | None = None) -> Tensor:
+        """exp(k - shift) of a tile. By exp2: a row stands at the same place whatever the future holds."""
+        a, b = self.bounds[i]
+        return _parts.exp_(torch.sub(self.k[:, a:b], shift, out=out).clamp_(max=_parts.REACH))
+
+    def rise(self, i: int) -> Tensor | None:
+        """What turns sums at the shift of a tile into sums at that of the next one, if any moves."""
+        if not self.move or i + 1 == len(self.bounds):
+            return None
+        return (self.shifts[i] - self.shifts[i + 1]).exp().repeat(1, 1, 2)
+
+    def average(self, i: int, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """N / D and D of a tile, and the sums [b, 1, 2 d] before the next one."""
+        (a, b), rise = self.bounds[i], self.rise(i)
+        sums = self.room("sums", b - a)
+        numerator, denominator = sums.chunk(2, -1)
+        torch.mul(self.weights(i, self.shifts[i], denominator), self.v[:, a:b], out=numerator)
+        sums[:, :1] += before
+        accumulate_(sums)
+        after = sums[:, -1:].clone()  # a view would keep the whole tile
+        if rise is not None:
+            # Keys out of reach of this tile's shift are within reach of the next one's, which they moved.
+            weights = self.weights(i, self.shifts[i + 1])
+            moved = torch.cat([weights * self.v[:, a:b], weights], -1).sum(1, keepdim=True)
+            after = torch.where(rise == 1, after, moved.addcmul_(before, rise))
+        return numerator.div_(denominator), denominator, after
+
+
+def accumulate_(x: Tensor, *, reverse: bool = False) -> Tensor:
+    """The running sum along dimension 1 of x [b, rows, c], from the last row on if ``reverse``; in place.
 
     torch's cumsum along that dimension takes ten times as long on a CPU, a product with a triangle of ones
     three times.
     """
     rows = x.shape[1]
     if x.device.type != "cpu":
-        return x.copy_(x.cumsum(1))
+        return x.copy_(x.flip(1).cumsum(1).flip(1) if reverse else x.cumsum(1))
+
+    def nth(i: int) -> int:
+        return -1 - i if reverse else i
+
     whole = rows // STEPS * STEPS
     if whole > STEPS:
-        groups = x[:, :whole].unflatten(1, (-1, STEPS))
+        groups = (x[:, rows - whole :] if reverse else x[:, :whole]).unflatten(1, (-1, STEPS))
         for i in range(1, STEPS):
-            groups[:, :, i] += groups[:, :, i - 1]
-        ends = accumulate_(groups[:, :, -1].clone())
-        groups[:, 1:] += ends[:, :-1].unsqueeze(2)
+            groups[:, :, nth(i)] += groups[:, :, nth(i - 1)]
+        ends = accumulate_(groups[:, :, nth(STEPS - 1)].clone(), reverse=reverse).unsqueeze(2)
+        if reverse:
+            groups[:, :-1] += ends[:, 1:]
+        else:
+            groups[:, 1:] += ends[:, :-1]
     for i in range(whole if whole > STEPS else 1, rows):
-        x[:, i] += x[:, i - 1]
+        x[:, nth(i)] += x[:, nth(i - 1)]
     return x

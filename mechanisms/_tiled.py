@@ -36,7 +36,7 @@ class _TiledSoftmax(torch.autograd.Function):
     def forward(ctx, left, right, v, causal):
         y, sums = torch.empty_like(v), v.new_empty(*v.shape[:2], 1, dtype=_parts.accumulator(v.dtype))
         for work in _groups(left, right, v, causal):
-            for a, b in work.tiles_of_rows():
+            for a, b in work.tiles():
                 mean = total = None
                 for c, d in work.keys_of(b):
                     weights, log_sum = work.softmax(a, b, c, d)
@@ -54,27 +54,30 @@ class _TiledSoftmax(torch.autograd.Function):
     @staticmethod
     @_parts.plain_backward
     def backward(ctx, grad):
+        """Tiles of weights are [keys, rows] here: then one product of five, not two, has to turn a tile."""
         left, right, v, y, sums = ctx.saved_tensors
         to_left, to_v = torch.empty_like(left), torch.empty_like(v)
         to_right = torch.zeros_like(right, dtype=sums.dtype)
         for work in _groups(left, right, v, ctx.causal):
-            keys, values = (_turned_zeros(x) for x in (work.right, work.v))
-            slope_space = torch.empty_like(work.space)
-            for a, b in work.tiles_of_rows():
-                rows = torch.zeros_like(work.left[:, a:b])
-                top = grad[work.mine, a:b].to(sums.dtype).contiguous()
-                mean = (top * y[work.mine, a:b]).sum(-1, keepdim=True)  # of the slopes, under the weights
-                for c, d in work.keys_of(b):
-                    weights, log_sum = work.softmax(a, b, c, d)
-                    weights.mul_(log_sum.sub_(sums[work.mine, a:b]).exp_())
-                    _add_turned(values[:, :, c:d], top, weights)
-                    slope = _product(top, work.v[:, c:d].mT, slope_space)
-                    slope.sub_(mean).mul_(weights)
-                    _add_turned(keys[:, :, c:d], work.left[:, a:b], slope)
-                    _add_product(rows, slope, work.right[:, c:d])
-                to_left[work.mine, a:b] = rows
-            to_right[work.its] += keys.mT
-            to_v[work.mine] = values.mT
+            top = grad[work.mine].to(sums.dtype).contiguous()
+            mean = (top * y[work.mine]).sum(-1, keepdim=True).mT  # of the slopes, under the weights
+            logits, log_sums = work.left * _parts.LOG2_E, sums[work.mine].mT * _parts.LOG2_E
+            rows, slope_space = _turned_zeros(work.left), torch.empty_like(work.space)
+            for c, d in work.tiles():
+                keys, values = torch.zeros_like(work.right[:, c:d]), torch.zeros_like(work.v[:, c:d])
+                for a, b in work.rows_that_see(c):
+                    weights = _product(work.right[:, c:d], logits[:, a:b].mT, work.space)
+                    weights.sub_(log_sums[:, :, a:b]).exp2_()
+                    if work.causal and c == a:
+                        weights.triu_()
+                    _add_product(values, weights, top[:, a:b])
+                    slope = _product(work.v[:, c:d], top[:, a:b].mT, slope_space)
+                    slope.sub_(mean[:, :, a:b]).mul_(weights)
+                    _add_product(keys, slope, work.left[:, a:b])
+                    _add_turned(rows[:, :, a:b], work.right[:, c:d], slope)
+                to_right[work.its, c:d] += keys
+                to_v[work.mine, c:d] = values
+            to_left[work.mine] = rows.mT
         return to_left, to_right.to(right.dtype), to_v, None
 
 
@@ -108,8 +111,12 @@ class _Group:
         self.n = v.shape[1]
         self.tile = tile_size(self.n, causal=causal)
 
-    def tiles_of_rows(self):
+    def tiles(self):
         return _parts.tiles(self.n, self.tile)
+
+    def rows_that_see(self, start: int):
+        """The tiles of rows that see something of the keys from ``start``, the start of a tile, on."""
+        return ((a, b) for a, b in self.tiles() if not self.causal or a >= start)
 
     def keys_of(self, stop: int):
         """The tiles of keys that rows before ``stop``, the end of a tile, see something of."""

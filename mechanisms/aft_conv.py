@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effbench.mechanisms import _decode, _line, _parts, _plane
+from effbench.mechanisms import _decode, _gate, _line, _parts, _plane
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
@@ -32,6 +32,7 @@ def aft_conv(
     *,
     causal: bool = False,
     grid: tuple[int, int] | None = None,
+    gate: _gate.Gate = torch.sigmoid,
 ) -> Tensor:
     """q v [b, n, d]; k [b, n, h]; kernel [h, s], s odd: tap i weighs key t-(s-1)/2+i (causal: t-s+1+i).
 
@@ -45,16 +46,16 @@ def aft_conv(
     if grid is not None and causal:
         raise ValueError("aft_conv on a grid has no causal form")
     if grid is None:
-        y, bad = _line.Line.apply(q, k, v, kernel, causal)
+        y, bad = _line.Line.apply(q, k, v, kernel, causal, gate)
     else:
-        y, bad = _plane.Plane.apply(q, k, v, kernel, grid)
+        y, bad = _plane.Plane.apply(q, k, v, kernel, grid, gate)
     y, q, values = (x.unflatten(2, (k.shape[2], -1)) for x in (y, q, v))  # [b, n, h, e]
 
     def exact(batch: Tensor, t: Tensor, head: Tensor) -> Tensor:
         bias = _bias_rows(kernel, t, head, n, causal, grid)
         logits = k[batch, :, head].to(_parts.accumulator(v.dtype)) + bias
         mean = _parts.average(logits, values[batch, :, head], t if causal else None)
-        return mean * q[batch, t, head].sigmoid()
+        return mean * gate(q[batch, t, head])
 
     return _parts.rescue(y, bad, exact, n * values.shape[3]).flatten(2)
 
@@ -76,13 +77,21 @@ def _bias_rows(
 
 
 class AFTConv(_decode.Stepwise):
-    def __init__(self, shape: Shape, *, causal: bool = False, kernel: int = 11, dims: int = 1):
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        causal: bool = False,
+        kernel: int = 11,
+        dims: int = 1,
+        gate: str = "sigmoid",
+    ):
         super().__init__()
         if kernel < 1 or kernel % 2 == 0 or dims not in (1, 2) or (causal and dims == 2):
             raise ValueError(
                 f"kernel {kernel}, dims {dims}: an odd kernel, 1 or 2 dimensions are accepted; causal only 1"
             )
-        self.causal, self.heads, self.dims = causal, shape.heads, dims
+        self.causal, self.heads, self.dims, self.gate = causal, shape.heads, dims, _gate.named(gate)
         self.query, self.value = (nn.Linear(shape.dim, shape.dim, bias=False) for _ in range(2))
         self.key = nn.Linear(shape.dim, shape.heads, bias=False)
         self.weight = nn.Parameter(torch.randn(shape.heads, *[kernel] * dims))
@@ -98,7 +107,7 @@ class AFTConv(_decode.Stepwise):
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         grid = square(q.shape[1]) if self.dims == 2 else None
-        return aft_conv(q, k, v, self.kernel(), causal=self.causal, grid=grid)
+        return aft_conv(q, k, v, self.kernel(), causal=self.causal, grid=grid, gate=self.gate)
 
     def remember(self, _: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, _decode.Logits]:
         """The kernel's taps [s, 1, h, 1], and the keys in its reach."""
@@ -112,7 +121,7 @@ class AFTConv(_decode.Stepwise):
         taps, keys = state
         keys = keys.add(*self._rows(k, v, taps.dtype))
         mean = keys.average(taps[len(taps) - keys.near.count :]).view(q.shape)
-        return (q.to(mean.dtype).sigmoid() * mean).to(q.dtype), (taps, keys)
+        return (self.gate(q.to(mean.dtype)) * mean).to(q.dtype), (taps, keys)
 
     def _rows(self, k: Tensor, v: Tensor, wide: torch.dtype) -> Iterator[Tensor]:
         """Keys [n, b, h, 1] and values [n, b, h, e]."""
@@ -159,20 +168,26 @@ def reference(module: AFTConv, x: Tensor) -> Tensor:
             logits = logits + torch.full((n, n), -torch.inf, dtype=x.dtype).triu(1)
         weights = torch.exp(logits - logits.logsumexp(-1, keepdim=True))
         means.append(weights @ v[:, :, head * d // h : (head + 1) * d // h])
-    return torch.sigmoid(q) * torch.cat(means, dim=-1)
+    return module.gate(q) * torch.cat(means, dim=-1)
 
 
 def flops(
-    shape: Shape, *, causal: bool = False, mode: str = "forward", kernel: int = 11, dims: int = 1
+    shape: Shape,
+    *,
+    causal: bool = False,
+    mode: str = "forward",
+    kernel: int = 11,
+    dims: int = 1,
+    gate: str = "sigmoid",
 ) -> Flops:
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
     project = 2 * b * n * d * (2 * d + h)
     line = _line.flops(b, n, d, h, kernel, train=train) if dims == 1 else 0
-    plane = 2 * b * n * (kernel**2 * (d + h) * (3 if train else 1) + d * (2 if train else 1))
+    plane = 2 * b * n * (kernel**2 * (d + h) * (3 if train else 1) + d * train)
     return Flops(
         matmul=project * (3 if train else 1) + (plane if dims == 2 else 0),
         elementwise=line + b * n * d * 12 * (3 if train else 1),
-        transcendental=b * n * (d + 3 * h),
+        transcendental=b * n * (d * (gate in _gate.TRANSCENDENTAL) + 3 * h),
     )
 
 

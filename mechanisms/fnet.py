@@ -9,6 +9,8 @@ linear and symmetric: it is its own gradient.
 
 ``dft="matrix"`` multiplies by matrices of cosines and sines, y = C x C - S x S, as the paper does on TPUs.
 C sees the part of x that is even in both indices and S the part that is odd in both: a quarter of x each.
+The module holds the matrices of the length and width that it was built for, as buffers that are not saved;
+those of another length (not a part of them: its angles are others) are made in the pass that needs them.
 
 Paper: Lee-Thorp et al. 2022, arXiv:2105.03824, equation 3. No parameters, no projections, no causal form.
 """
@@ -17,25 +19,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from effbench import products
 from effbench.mechanisms import _parts
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
-TILE = 1 << 20  # elements transformed at a time: their temporaries are reused, not mapped anew
+#: Elements transformed at a time: their temporaries are reused, not mapped anew. A sixteenth short of 2^20,
+#: so that at n = 8192 and d = 512 training, which holds two outputs and half a spectrum, stays within 3 n d.
+TILE = 15 << 16
 SMALL = 1 << 17  # elements of a sequence below which many small steps take longer than one large one
 COLUMNS = 64  # and at least so many columns along the sequence
-KEPT = 4  # lengths whose matrices are kept
+
+DFTS = ("fft", "matrix")
+Matrices = tuple[Tensor, Tensor]  # the cosines and the sines of a length, see dft_matrices
 
 
 @_parts.eager
-def fourier_mix(x: Tensor, *, dft: str = "fft") -> Tensor:
-    """x [b, n, d], any n and d; half precision is computed in float32. ``dft``: "fft" or "matrix"."""
-    return _FourierMix.apply(x, _TRANSFORMS[dft])
+def fourier_mix(
+    x: Tensor, *, dft: str = "fft", rows: Matrices | None = None, columns: Matrices | None = None
+) -> Tensor:
+    """x [b, n, d], any n and d; half precision is computed in float32.
+
+    ``dft``: "fft" or "matrix"; rows and columns: the ``dft_matrices`` of n and of d, made where not given.
+    """
+    return _FourierMix.apply(
+        x, _by_fft if dft == "fft" else partial(_by_matrices, rows=rows, columns=columns)
+    )
 
 
 class _FourierMix(torch.autograd.Function):
@@ -89,9 +103,10 @@ def _put_rows(y: Tensor, a: int, part: Tensor) -> None:
         y[:, n - high + 1 : n - low + 1] = part[:, low - a : high - a].flip(1)
 
 
-def _by_matrices(x: Tensor) -> Tensor:
+def _by_matrices(x: Tensor, rows: Matrices | None, columns: Matrices | None) -> Tensor:
     wide = _parts.accumulator(x.dtype)
-    rows, columns = (dft_matrices(length, wide, x.device) for length in x.shape[1:])
+    rows = rows or dft_matrices(x.shape[1], wide, x.device)
+    columns = columns or dft_matrices(x.shape[2], wide, x.device)
     y = torch.empty_like(x)
     for one, target in zip(x, y, strict=True):
         one = one.to(wide)
@@ -126,39 +141,49 @@ def _unfold(y: Tensor, even: Tensor, odd: Tensor) -> None:
     y[1 : r + 1, d - c :] += odd.flip(1)
 
 
-def dft_matrices(n: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def dft_matrices(n: int, dtype: torch.dtype, device: torch.device) -> Matrices:
     """cos and sin of 2 pi j k / n for 0 <= j, k <= n / 2, the sines without those that are 0.
 
-    Kept for the last few lengths: n^2 / 2 elements each. (A matrix of another length holds other angles.)
+    n^2 / 2 elements in all.
     """
-    key = (n, dtype, device)
-    if key in _kept:
-        return _kept[key]
     turn = (2 * math.pi / n) * torch.arange(n, device=device, dtype=torch.float64)
-    pair = tuple(
-        _at_products(wave.to(dtype), first, stop)
-        for wave, first, stop in ((turn.cos(), 0, n // 2 + 1), (turn.sin(), 1, (n - 1) // 2 + 1))
-    )
-    if not isinstance(pair[0], FakeTensor) and not torch.compiler.is_compiling():
-        _kept[key] = pair
-        while len(_kept) > KEPT:
-            del _kept[next(iter(_kept))]
-    return pair
-
-
-_kept: dict[tuple[int, torch.dtype, torch.device], tuple[Tensor, ...]] = {}
+    cosines = _at_products(turn.cos().to(dtype), 0, n // 2 + 1)
+    return cosines, _at_products(turn.sin().to(dtype), 1, (n - 1) // 2 + 1)
 
 
 def _at_products(wave: Tensor, first: int, stop: int) -> Tensor:
-    """wave[j k mod n], rows by tiles: the indices take more memory than the matrix."""
+    """wave[j k mod n], rows by tiles, at most some 64: the indices take more memory than the matrix."""
     k = torch.arange(first, stop, device=wave.device)
     matrix = wave.new_empty(len(k), len(k))
-    for a, b in _parts.tiles(len(k), max(1, TILE // max(1, len(k)))):
+    for a, b in _parts.tiles(len(k), max(1, TILE // max(1, len(k)), len(k) // 64)):
         matrix[a:b] = wave[k[a:b, None] * k % len(wave)]
     return matrix
 
 
-_TRANSFORMS = {"fft": _by_fft, "matrix": _by_matrices}
+class _Waves(nn.Module):
+    """The DFT matrices of one length, in the accumulator of the dtype that the module is in."""
+
+    def __init__(self, length: int):
+        super().__init__()
+        self.length = length
+        self._make(torch.empty(0))
+
+    def of(self, length: int, x: Tensor) -> Matrices | None:
+        """The matrices, where they are those of this length and of what x is computed in."""
+        held = (self.length, self.cosines.dtype, self.cosines.device)
+        return (self.cosines, self.sines) if held == (length, _parts.accumulator(x.dtype), x.device) else None
+
+    def _make(self, like: Tensor) -> None:
+        pair = dft_matrices(self.length, _parts.accumulator(like.dtype), like.device)
+        for name, matrix in zip(("cosines", "sines"), pair, strict=True):
+            self.register_buffer(name, matrix, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """To another dtype or device: made anew there, since a cast would keep the rounding of this dtype."""
+        like = fn(self.cosines[:0])
+        if (_parts.accumulator(like.dtype), like.device) != (self.cosines.dtype, self.cosines.device):
+            self._make(like)
+        return self
 
 
 class FNet(nn.Module):
@@ -166,15 +191,20 @@ class FNet(nn.Module):
         super().__init__()
         if causal:
             raise ValueError("fnet has no causal form: every output holds every token")
-        if dft not in _TRANSFORMS:
-            raise ValueError(f"dft is {dft!r} and should be one of {', '.join(_TRANSFORMS)}")
+        if dft not in DFTS:
+            raise ValueError(f"dft is {dft!r} and should be one of {', '.join(DFTS)}")
         self.dft = dft
+        if dft == "matrix":
+            self.rows, self.columns = _Waves(shape.seq), _Waves(shape.dim)
 
     def project(self, x: Tensor) -> tuple[Tensor]:
         return (x,)
 
     def mix(self, x: Tensor) -> Tensor:
-        return fourier_mix(x, dft=self.dft)
+        if self.dft == "fft":
+            return fourier_mix(x)
+        rows, columns = self.rows.of(x.shape[1], x), self.columns.of(x.shape[2], x)
+        return fourier_mix(x, dft="matrix", rows=rows, columns=columns)
 
     def combine(self, y: Tensor) -> Tensor:
         return y

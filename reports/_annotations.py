@@ -92,7 +92,8 @@ def mark_breaks(figure: Figure, axes: Axes, lines: Sequence[Line], along: str, s
             linewidth=0,
         )
         text = f"{line.label}: {what} at {step_label(along, step)}"
-        fits = text_size(figure, text, sheet)[0] < x - axes.bbox.x0
+        wide = text_size(figure, text, sheet)[0]
+        fits = wide < x - axes.bbox.x0 or wide > figure.bbox.x1 - x
         beside = sheet.scale * figure.dpi * (-0.09 if fits else 0.09)
         _write(figure, (x + beside, y), text, colour, SMALL * sheet.scale, "right" if fits else "left")
 

@@ -68,7 +68,7 @@ def panel(
 def name_axes(axes: Axes, sheet: Sheet, x: str, remark: str = "") -> None:
     """The name of the x axis, and a remark right below it."""
     axes.set_xlabel(x, size=TEXT * sheet.scale, color=sheet.ink)
-    height = axes.figure.get_size_inches()[1] * axes.get_position().height / sheet.scale
+    height = axes.bbox.height / DPI / sheet.scale
     axes.text(
         1,
         -0.56 / height,

@@ -14,7 +14,7 @@ from effbench.metrics import METRICS
 
 from ._annotations import LABEL_GAP, ROW, SMALL, TEXT, label_lines, mark_breaks, text_size
 from ._lines import Line
-from ._panel import DPI, HEIGHT, name_axes, panel
+from ._panel import DPI, HEIGHT, LEFT, name_axes, panel
 from ._style import Sheet
 from ._ticks import step_ticks, value_ticks
 from ._views import ALONG, View
@@ -56,19 +56,26 @@ def draw(lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet) -> Fig
     """One figure; its height grows with the rows for broken lines."""
     probe, _ = panel("", "", sheet)
     at_the_edge = [line.label for line in lines if len(line.points) and line.end[0] == view.steps[-1]]
+    low, high = _reach(lines, what)
+    ticks, labels = what.ticks(low, high)
     widths = [text_size(probe, label, sheet)[0] / DPI / sheet.scale for label in at_the_edge]
     figure, axes = panel(
         what.title,
         view.title,
         sheet,
         height=max(HEIGHT, len(lines) * LABEL_GAP / 72),
+        left=max([LEFT, *(0.2 + text_size(probe, label, sheet)[0] / DPI / sheet.scale for label in labels)]),
         right=0.3 + max(widths, default=0.0),
         above=sum(len(line.breaks) for line in lines) * ROW,
     )
+    axes.set_ylim(low, high)
+    axes.set_yscale("log")
+    axes.yaxis.set_ticks([], minor=True)
+    axes.yaxis.set_ticks(ticks, labels=labels, size=TEXT * sheet.scale, color=sheet.ink)
+    _frame(axes, lines, view, what, sheet)
     for line in lines:
         if len(line.points):
             _plot(axes, line, sheet)
-    _frame(axes, lines, view, what, sheet)
     if what.guides:
         _guide(axes, view, sheet)
     if what.level is not None:
@@ -99,25 +106,26 @@ def _plot(axes: Axes, line: Line, sheet: Sheet) -> None:
         )
 
 
-def _frame(axes: Axes, lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet) -> None:
-    """Scales, limits, ticks and what stands beside the axes."""
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+def _reach(lines: Sequence[Line], what: Quantity) -> tuple[float, float]:
+    """From where to where the y axis goes."""
     values = pd.concat([line.points for line in lines if len(line.points)])
     low = min(values["value"].min(), values["low"].min(), what.level or math.inf)
     high = max(values["value"].max(), values["high"].max(), what.level or 0)
     room = max((high / low) ** 0.04, 1.15)
-    axes.set_ylim(low / room, high * room**2)  # labels stand above the highest points
+    return low / room, high * room**2  # labels stand above the highest points
+
+
+def _frame(axes: Axes, lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet) -> None:
+    """The x axis, the grid and what stands below."""
     edge = (view.steps[-1] / view.steps[0]) ** 0.03
     axes.set_xlim(view.steps[0] / edge, view.steps[-1] * edge)
-    for axis, (ticks, labels) in (
-        (axes.xaxis, step_ticks(view.along, view.steps)),
-        (axes.yaxis, what.ticks(*axes.get_ylim())),
-    ):
-        axis.set_ticks([], minor=True)
-        axis.set_ticks(ticks, labels=labels, size=TEXT * sheet.scale, color=sheet.ink)
+    axes.set_xscale("log")
+    ticks, labels = step_ticks(view.along, view.steps)
+    axes.xaxis.set_ticks([], minor=True)
+    axes.xaxis.set_ticks(ticks, labels=labels, size=TEXT * sheet.scale, color=sheet.ink)
     axes.grid(color=sheet.grid, linewidth=0.6 * sheet.scale)
-    remark = "; ".join(filter(None, ["log-log axes", what.remark if values["low"].notna().any() else ""]))
+    banded = any(line.points["low"].notna().any() for line in lines)
+    remark = "; ".join(filter(None, ["log-log axes", what.remark if banded else ""]))
     name_axes(axes, sheet, x_title(view).capitalize(), remark)
 
 

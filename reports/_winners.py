@@ -64,7 +64,7 @@ def winners(run: Run) -> Iterator[tuple[str, str, Callable[[Sheet], Figure]]]:
 def squares_of(rows: pd.DataFrame) -> list[Square]:
     """The fastest of each length and width where at least two were measured."""
     found = []
-    for (seq, dim), here in rows.groupby(["seq", "dim"]):
+    for _, here in rows.groupby(["seq", "dim"]):
         here = here.sort_values("time_s")
         if len(here) < 2:
             continue
@@ -72,9 +72,11 @@ def squares_of(rows: pd.DataFrame) -> list[Square]:
         reach = first["time_high_s"] if pd.notna(first["time_high_s"]) else first["time_s"]
         lowest = others["time_low_s"].fillna(others["time_s"])
         ties = tuple(others["series"][lowest <= reach])
-        remark = "" if sound(first, "time_s") else DOUBT
+        remark = "" if sound({"status": "ok", "flags": first["flags"]}, "time_s") else DOUBT
         remark += OTHER_PRODUCT if here["product"].nunique() > 1 else ""
-        found.append(Square(int(seq), int(dim), first["mechanism"], first["series"], ties, remark))
+        found.append(
+            Square(int(first["seq"]), int(first["dim"]), first["mechanism"], first["series"], ties, remark)
+        )
     return found
 
 

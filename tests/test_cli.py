@@ -17,9 +17,10 @@ Effbench = Callable[..., subprocess.CompletedProcess[str]]
 def ran(effbench: Effbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small run."""
     folder = tmp_path_factory.mktemp("cli")
-    words = ["run", "--mechanism", "mha,aft-simple,fnet", "--seq", "16..64", "--dim", "16", "--out", "r"]
+    words = ["run", "--mechanism", "mha,fnet", "--seq", "16..64", "--dim", "16", "--out", "r"]
     done = effbench(*words, cwd=folder)
     assert done.returncode == 0, done.stderr
+    (folder / "stderr").write_text(done.stderr)
     return folder
 
 
@@ -29,13 +30,20 @@ def test_a_run_leaves_its_files_and_a_summary(ran: Path) -> None:
     assert any(name.endswith(".png") for name in names)
 
 
-def test_without_a_terminal_there_is_one_line_a_visit(effbench: Effbench, tmp_path: Path) -> None:
-    done = effbench("run", "--mechanism", "fnet", "--seq", "8", "--dim", "8", "--out", "r", cwd=tmp_path)
+def test_a_report_answers_at_a_point_and_beside_another_run(effbench: Effbench, ran: Path) -> None:
+    question = ["--at", "seq=32,dim=16", "--baseline", "mha", "--memory-limit", "1GiB"]
+    done = effbench("report", "r", *question, "--compare", "r", "--as", "csv", cwd=ran)
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("[")]
-    assert len(lines) == 2
-    assert lines[0].startswith("[1/2] fnet seq 8 dim 8: ")
-    assert lines[-1].startswith("[2/2] ")
+    shown = " ".join(done.stdout.split())  # however the lines are broken
+    for text in ("At length 32, width 16", "the same function as mha", "Fastest within 1.00 GiB: "):
+        assert text in shown
+
+
+def test_without_a_terminal_there_is_one_line_a_visit(ran: Path) -> None:
+    lines = [line for line in (ran / "stderr").read_text().splitlines() if line.startswith("[")]
+    assert len(lines) == len((ran / "r" / "records.jsonl").read_text().splitlines()) == 12
+    assert re.match(r"\[1/7\] (mha|fnet) seq 16 dim 16: ", lines[0])  # six cells, and the first once more
+    assert lines[-1].startswith("[12/12] ")
     assert lines[-1].endswith("0 s left")
 
 
@@ -65,11 +73,11 @@ def test_help_costs_little_more_than_python(ran: Path) -> None:
     assert not loaded & {"torch", "pandas", "numpy", "pydantic", "rich", "matplotlib", "scipy"}
 
 
-@pytest.mark.parametrize("command", ["list", "run", "report", "compare", "export", "verify", "new"])
-def test_every_command_has_help(effbench: Effbench, tmp_path: Path, command: str) -> None:
-    done = effbench(command, "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert command in effbench("--help", cwd=tmp_path).stdout
+def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
+    overview = effbench("--help", cwd=tmp_path).stdout
+    for command in ("list", "run", "report", "compare", "export", "verify", "doctor", "new"):
+        assert effbench(command, "--help", cwd=tmp_path).returncode == 0, command
+        assert command in overview
 
 
 @pytest.mark.parametrize(
@@ -90,8 +98,13 @@ def test_every_command_has_help(effbench: Effbench, tmp_path: Path, command: str
         (["report", "nowhere"], "nowhere"),
         (["report", "r", "--as", "pdf"], "'pdf'"),
         (["report", "r", "--baseline", "nosuch"], "--baseline: 'nosuch' is none of"),
+        (["report", "r", "--at", "seq=7"], "--at: no cell with seq=7; there are 16, 32, 64"),
+        (["report", "r", "--at", "length=16"], "--at: no axis 'length'"),
+        (["report", "r", "--memory-limit", "much"], "memory-limit"),
+        (["report", "r", "--compare", "nowhere"], "nowhere"),
         (["compare", "r", "nowhere"], "nowhere"),
         (["export", "r", "--to", "nosuch"], "nosuch"),
+        (["doctor", "--nosuch"], "--nosuch"),
         (["new", "1bad"], "'1bad'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
@@ -114,9 +127,11 @@ def test_nothing_measured_is_exit_code_3(effbench: Effbench, tmp_path: Path) -> 
 
 
 def test_a_dry_run_shows_the_cells_and_measures_nothing(effbench: Effbench, tmp_path: Path) -> None:
-    done = effbench("run", "--mechanism", "mha", "--seq", "64,1M", "--dim", "64", "--dry-run", cwd=tmp_path)
+    words = ["--mechanism", "mha", "--seq", "64,1M", "--dim", "64", "--mode", "train", "--dry-run"]
+    done = effbench("run", *words, "--level", "op", "--dtype", "bfloat16", "--causal", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "does not fit" in done.stdout
+    assert re.search("train +causal", done.stdout)
     assert "2 cells" in done.stdout
     assert not list(tmp_path.rglob("records.jsonl"))
 
@@ -125,13 +140,22 @@ def test_a_new_mechanism_runs_and_compares_at_once(effbench: Effbench, tmp_path:
     assert effbench("new", "my-mixer", cwd=tmp_path).returncode == 0
     again = effbench("new", "my-mixer", cwd=tmp_path)
     assert (again.returncode, "is there already" in again.stderr) == (2, True)
-    (tmp_path / "s.toml").write_text('mechanisms = ["mha-sdpa"]\n[axes]\nseq = "16,32"\ndim = 16\n')
-    for more in ([], ["--causal", "--mode", "train"], ["--level", "op", "--dtype", "bfloat16"]):
-        done = effbench("run", "s.toml", "--with", "my_mixer.py", *more, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        rows = (tmp_path / "results/s/table.csv").read_text().splitlines()[1:]
-        assert len(rows) == 4
-        assert all(",ok," in row for row in rows), rows
+    (tmp_path / "s.toml").write_text(
+        """
+        mechanisms = ["mha-sdpa"]
+        axes = {dim = 16}
+        sweep = [
+            {seq = "16,32"},
+            {seq = 16, causal = true, mode = "train"},
+            {seq = 16, level = "op", dtype = "bfloat16"},
+        ]
+        """
+    )
+    done = effbench("run", "s.toml", "--with", "my_mixer.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "results/s/table.csv").read_text().splitlines()[1:]
+    assert len(rows) == 8
+    assert all(",ok," in row for row in rows), rows
 
 
 def test_two_mechanisms_of_one_name_are_refused(effbench: Effbench, tmp_path: Path) -> None:
@@ -149,12 +173,12 @@ def test_compare_says_worse_with_its_exit_code(effbench: Effbench, ran: Path) ->
     slow.mkdir()
     (slow / "run.json").write_text((ran / "r" / "run.json").read_text())
     (slow / "records.jsonl").write_text(
-        re.sub(r"(\d\.\d+(?:e-\d+)?)(?=[^\[]*\],\"device)", _tenfold, records)
+        re.sub(r"(\d\.\d+(?:e-\d+)?)(?=[^\[]*\],\"device)", _thousandfold, records)
     )
     done = effbench("compare", "r", "slow", "--explain", cwd=ran)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "slower" in done.stdout
 
 
-def _tenfold(match: re.Match[str]) -> str:
-    return repr(float(match[1]) * 10)
+def _thousandfold(match: re.Match[str]) -> str:
+    return repr(float(match[1]) * 1000)  # more than any noise

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from effbench.cell import Cell
+from effbench.cell import Budget, Cell
 from effbench.check import check
 from effbench.declaration import formula, unsupported
 from effbench.plugin import Flops, Mechanism
+from effbench.servers import Servers
+from effbench.status import judge
 from effbench.subject import Unsupported, build_subject
+from effbench.visit import Visitor
 
 CELL = Cell(mechanism="sum", mode="decode", causal=True, seq=32, dim=8, heads=2, threads=1)
 
@@ -88,6 +92,38 @@ def test_the_state_is_in_place_and_the_context_is_not() -> None:
     subject = build_subject(mechanism(RunningSum), CELL, seed=0)
     assert sorted(t.numel() for t in subject.live) == [8] * 5  # four tokens and the state
     assert subject.call(0).shape == (1, 8)
+
+
+LOSES_ITS_PLACE = """
+from torch import nn
+
+class LosesItsPlace(nn.Module):
+    def forward(self, x):
+        return x
+    def prefill(self, x):
+        if x.shape[1] == 32:
+            raise RuntimeError("lost my place")
+    def step(self, x, state):
+        return x, state
+"""
+
+
+def test_what_fails_while_the_context_is_read_fails_in_prefill(tmp_path: Path) -> None:
+    """Also where what came before it, a pass at a quarter of the length, went well."""
+    (tmp_path / "reader.py").write_text(LOSES_ITS_PLACE)
+    servers, budget = Servers(), Budget(memory_limit=2**30)
+    visitor = Visitor(servers=servers, budget=budget, logs=tmp_path, seed=0)
+    more = {"spec": f"{tmp_path / 'reader.py'}:LosesItsPlace", "min_samples": 1, "min_time": 0.0}
+    more |= {"alloc": False, "repeats": 1, "memory_timeout": 60.0}
+    try:
+        asked = [
+            visitor.ask("counts", CELL, question, single=cold, cold=cold, **more)
+            for question in ("time", "memory")
+            for cold in (False, True)
+        ]
+    finally:
+        servers.stop()
+    assert {judge(one) for one in asked} == {("error", "prefill", "RuntimeError: lost my place")}
 
 
 def test_a_closed_form_of_whole_sequences_is_not_that_of_a_step() -> None:

@@ -35,10 +35,10 @@ def reversed_tokens(shape, *, causal):
 """,
     """
 frame = effbench.run(
-    mechanisms=["fnet", MeanMixer, reversed_tokens], seq="16..32", dim=8, out="r",
+    mechanisms=["fnet", MeanMixer, reversed_tokens], seq=16, dim=8, out="r",
     options={"mean-mixer": {"gain": [1.0, 2.0]}},
 )
-assert list(frame["status"]) == ["ok"] * 8, frame[["mechanism", "status", "reason"]]
+assert list(frame["status"]) == ["ok"] * 4, frame[["mechanism", "status", "reason"]]
 assert set(frame["mechanism"]) == {"fnet", "mean-mixer", "reversed-tokens"}
 assert frame["time_s"].gt(0).all()
 """,
@@ -46,7 +46,7 @@ assert frame["time_s"].gt(0).all()
 again = effbench.load("r")
 assert again.equals(frame)
 resumed = effbench.run(
-    mechanisms=["fnet", MeanMixer, reversed_tokens], seq="16..32", dim=8, out="r",
+    mechanisms=["fnet", MeanMixer, reversed_tokens], seq=16, dim=8, out="r",
     options={"mean-mixer": {"gain": [1.0, 2.0]}},
 )
 assert resumed.equals(frame), "nothing is measured again"

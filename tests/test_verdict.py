@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from effbench.announce import table
 from effbench.errors import BadInput
 from effbench.frame import load_run
+from effbench.judgement import Rules, Verdict
 from effbench.record import FlopsBlock, Memory
-from effbench.verdict import Verdict, judge
+from effbench.verdict import judge
 from tests.synthetic import ENVIRONMENT, failed, make_cell, measured, write_example, write_run
 
 CELL, OTHER = make_cell(), make_cell(seq=2048)
@@ -57,7 +59,7 @@ def test_times(tmp_path: Path, factor: float, wobble: float, call: str, answer: 
     ("alloc", "peak", "expected"),
     [
         (1.0, 1.0, ("same", "same")),
-        (1.009, 1.02, ("same", "same")),
+        (1.0009, 1.02, ("same", "same")),
         (1.05, 1.02, ("bigger", "same")),
         (1.0, 1.05, ("same", "bigger")),
         (0.9, 0.9, ("smaller", "smaller")),
@@ -125,7 +127,7 @@ def test_a_cell_that_head_dropped_is_gone_and_one_it_added_is_new(tmp_path: Path
     assert gone.overall == "worse"
     new = compared(tmp_path / "b", [], timed(cell=OTHER), base_cells=(), head_cells=(OTHER,))
     assert new.overall == "fine"
-    assert "Nothing was compared" in new.table()
+    assert "Nothing was compared" in table(new)
 
 
 def test_only_time_is_incomparable_between_environments(tmp_path: Path) -> None:
@@ -145,6 +147,17 @@ def test_only_time_is_incomparable_between_environments(tmp_path: Path) -> None:
     assert verdict.overall == "fine"
 
 
+def test_times_of_another_environment_for_advice_never_count(tmp_path: Path) -> None:
+    base = load_run(write_run(tmp_path / "base", [CELL], timed()))
+    other = {"environment": "elsewhere", "environments": {"elsewhere": {}}}
+    slow = timed(2.0, environment="elsewhere")
+    head = load_run(write_run(tmp_path / "head", [CELL], slow, **other))
+    verdict = judge(base, head, Rules(advisory=True))
+    one = next(judgement for judgement in verdict.judgements if judgement.metric == "time_s")
+    assert (one.call, verdict.overall) == ("slower", "fine")
+    assert "advisory only" in one.excused
+
+
 def test_a_number_that_one_side_lacks(tmp_path: Path) -> None:
     lost = calls(compared(tmp_path / "a", timed(), timed(flops=None)))
     won = calls(compared(tmp_path / "b", timed(flops=None), timed()))
@@ -154,22 +167,23 @@ def test_a_number_that_one_side_lacks(tmp_path: Path) -> None:
 def test_one_process_a_side_proves_nothing(tmp_path: Path) -> None:
     verdict = compared(tmp_path, timed(processes=1), timed(2.0, processes=1))
     assert calls(verdict)["time_s"] == "inconclusive"
-    assert "one process" in verdict.table(explain=True)
+    assert "one process" in table(verdict, explain=True)
 
 
 def test_nothing_on_either_side_is_not_fine(tmp_path: Path) -> None:
     verdict = compared(tmp_path, [], [], base_cells=(), head_cells=())
     assert verdict.overall == "inconclusive"
-    assert verdict.table() == "inconclusive: no row on either side. Nothing was compared."
+    assert table(verdict) == "inconclusive: no row on either side. Nothing was compared."
 
 
 def test_the_text_shows_what_changed_and_explains_on_demand(tmp_path: Path) -> None:
     verdict = compared(tmp_path, timed(), timed(1.5))
-    short, long = verdict.table(), verdict.table(explain=True)
+    short, long = table(verdict), table(verdict, explain=True)
     assert "toy seq=1K dim=256  Time      slower" in short
     assert "1.500 [1.4" in short
-    assert "FLOPs" not in short
-    assert "FLOPs" in long
+    assert "FLOPs  " not in short
+    assert "FLOPs  " in long
+    assert "Time: geometric mean of head / base 1.500 over 1 cells" in short
     assert "15 passes in 5 processes and 15 passes in 5 processes" in long
     assert short.endswith("worse: 3 same, 1 slower.")
 

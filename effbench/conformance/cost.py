@@ -92,9 +92,7 @@ def _counted(trial: Trial, cell: Cell) -> dict[str, Any]:
 
 
 def _count(trial: Trial, cell: Cell, fake: bool) -> dict[str, Any]:
-    trial.where = (
-        f"{'causal, ' if trial.causal else ''}n {cell.seq}, d {cell.dim}, h {cell.heads}, {cell.mode}"
-    )
+    trial.go_to(cell)
     with FakeTensorMode() if fake else nullcontext():
         subject = build_subject(trial.mechanism, cell, seed=0, ring=1, empty=fake)
         return counts.count(lambda: subject.call(0))

@@ -17,6 +17,7 @@ _SHIFTS = (-3000.0, -50.0, 50.0, 3000.0)
 
 def equals_reference(trial: Trial) -> None:
     """The output is the reference's in float64, at odd lengths and at widths of 1 and 8 a head."""
+    _needs_reference(trial)
     for cell in _odd_sizes(trial):
         module, x = trial.module(cell), trial.sample(cell)
         with torch.no_grad():
@@ -29,6 +30,7 @@ def equals_reference_in_every_dtype(trial: Trial) -> None:
     wrong = {}
     for dtype in trial.mechanism.dtypes:
         cell = trial.cell(16, dtype=dtype, mode="train")
+        trial.go_to(cell)
         verdict = check(trial.mechanism, cell, seed=SEED)
         if verdict.wrong:
             wrong[dtype] = f"{'causal, ' if trial.causal else ''}{verdict.wrong}"

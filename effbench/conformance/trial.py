@@ -36,7 +36,7 @@ class NotApplicable(unittest.SkipTest):
 
 @dataclass
 class Trial:
-    """One mechanism, causal or not, with its options; ``where`` holds the last module made, for messages."""
+    """One mechanism, causal or not, with its options; ``where`` holds the last cell gone to, for messages."""
 
     mechanism: Mechanism
     causal: bool
@@ -102,10 +102,15 @@ class Trial:
             raise NotApplicable(f"it declares none of {', '.join(wanted)}")
         return found
 
+    def go_to(self, cell: Cell) -> None:
+        """What is tried from now on is tried at this cell: a breach says so."""
+        at = f"n {cell.seq}, d {cell.dim}, h {cell.heads}, batch {cell.batch}, {cell.dtype}"
+        train = ", train" if cell.mode == "train" else ""
+        self.where = f"{'causal, ' if self.causal else ''}{at}{train}"
+
     def module(self, cell: Cell, *, seed: int = SEED) -> nn.Module:
         """A module for the cell, every parameter moved off its initial value, in eval mode."""
-        at = f"n {cell.seq}, d {cell.dim}, h {cell.heads}, batch {cell.batch}, {cell.dtype}"
-        self.where = f"{'causal, ' if self.causal else ''}{at}"
+        self.go_to(cell)
         module = build_module(self.mechanism, cell, seed=seed)
         unsettle(module, seed)
         return module.eval()

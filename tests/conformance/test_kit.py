@@ -13,7 +13,7 @@ from effbench.conformance import LAWS, STRICT, Broken, checks_for
 from effbench.errors import BadInput
 
 from ..mechanisms.conftest import CASES, MECHANISMS
-from .toys import SABOTEURS, SOUND, ExponentiatesUnshifted, ForgetsAParameter, HalvesAGradient, declared
+from .toys import SABOTEURS, SOUND, ExponentiatesUnshifted, ForgetsAParameter, HalvesAGradient, Toy, declared
 
 GRADIENT = "every_parameter_gets_a_gradient"
 
@@ -56,6 +56,16 @@ def test_laws_that_do_not_apply_are_skipped_with_the_reason():
         assert (found.outcome, found.remark) == ("skipped", reason)
         with pytest.raises(unittest.SkipTest, match=reason):
             check(law, bare)()
+
+
+def test_without_a_reference_the_module_is_not_even_built():
+    def build(shape, *, causal):
+        raise AssertionError("nobody asked for a module")
+
+    bare = replace(SOUND, build=build, reference=None)
+    for law in LAWS:
+        if "reference" in law:
+            assert check(law, bare).find().remark == "it declares no reference"
 
 
 def test_a_waived_law_is_skipped_with_the_reason():
@@ -114,6 +124,19 @@ def test_a_declared_growth_that_cannot_be_read_is_a_breach():
 def test_a_fault_in_one_dtype_names_it():
     found = check("finite_for_large_inputs", declared(ExponentiatesUnshifted)).find()
     assert "float32: output is not finite" in found.remark
+
+
+def test_what_is_raised_in_one_dtype_names_it():
+    class RaisesInSingle(Toy):
+        def forward(self, x):
+            if x.dtype == torch.float32:
+                raise RuntimeError("not implemented")
+            return super().forward(x)
+
+    for law in ("equals_reference_in_every_dtype", "finite_for_large_inputs", "memory_grows_as_declared"):
+        remark = check(law, declared(RaisesInSingle)).find().remark
+        assert remark.startswith("raised RuntimeError: not implemented (n ")
+        assert "float32" in remark
 
 
 #: Parameters whose gradient is 0 by the formula: a kernel of one tap has no shape, a window of 0 no bias.

@@ -28,7 +28,7 @@ MECHANISMS = {name: load(name) for name in ENTRY_POINTS["effbench.mechanisms"]}
 OPTIONS = {
     "aft-full": [{}, {"rank": None, "gate": "tanh"}],
     "aft-local": [{"window": 5}, {"window": 0}, {"window": 200, "rank": 0}, {"window": 10**6}],
-    "aft-conv": [{}, {"kernel": 1}, {"kernel": 51}],
+    "aft-conv": [{}, {"kernel": 1}, {"kernel": 51, "gate": "tanh"}],
     "fnet": [{}, {"dft": "matrix"}],
     "synthesizer-random": [{}, {"trained": False}],
     "synthesizer-factorized-dense": [{}, {"factor": 5}],

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from effbench.mechanisms import _linear, _parts, _tiles
 from effbench.plugin import Shape
 
 from .conftest import MECHANISMS
@@ -53,13 +54,11 @@ def cost(name, n, *, d=512, train=False, causal=False, **options):
     with FakeTensorMode():
         module = MECHANISMS[name].build(Shape(batch=1, seq=n, dim=d, heads=d // 64), causal=causal, **options)
         tensors = tuple(t.detach().requires_grad_(train) for t in module.project(torch.empty(1, n, d)))
-        top = torch.empty_like(module.mix(*tensors).detach())
         with Ledger() as ledger, torch.set_grad_enabled(train):
-            known = [*tensors, *module.parameters(), top]
-            ledger.seen.update(t.untyped_storage()._cdata for t in known)
+            ledger.seen.update(t.untyped_storage()._cdata for t in [*tensors, *module.parameters()])
             y = module.mix(*tensors)
             if train:
-                y.backward(top)
+                y.backward(y.detach())  # a gradient that takes no memory
         return ledger.peak, ledger.operations
 
 
@@ -76,8 +75,25 @@ def test_memory_is_a_few_inputs(name, forward, train, causal):
 
 @pytest.mark.parametrize("train", [False, True])
 def test_fnet_holds_half_a_spectrum(train):
-    n, d = 16384, 512
+    n, d = 8192, 512
     assert cost("fnet", n, train=train)[0] <= 3 * n * d * 4
+
+
+def test_dft_matrices_are_in_place_for_the_length_that_was_built_for_and_else_part_of_the_pass():
+    shape, matrices = Shape(batch=1, seq=2048, dim=16, heads=1), 2 * 1024**2 * 4
+    with FakeTensorMode():
+        module = MECHANISMS["fnet"].build(shape, causal=False, dft="matrix")
+        assert sum(b.numel() * b.element_size() for b in module.buffers()) == pytest.approx(
+            matrices, rel=0.01
+        )
+        peaks = {}
+        for n in (2048, 2046):
+            x = torch.empty(1, n, 16)
+            with Ledger() as ledger:
+                module(x)
+            peaks[n] = ledger.peak
+    assert peaks[2048] <= 8 * 2048 * 16 * 4
+    assert peaks[2046] >= 0.99 * matrices
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -134,3 +150,34 @@ def test_declared_products_are_the_counted_ones(name, causal, n, mode):
                 y.sum().backward()
     declared = MECHANISMS[name].flops(shape, causal=causal, mode=mode).matmul
     assert declared == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("n", "window"), [(1, 1), (7, 3), (7, None), (150, 150), (150, 0), (150, 40), (9, 30)]
+)
+def test_pairs_needed_are_those_that_rows_see(n, window, causal):
+    seen = [(t, s) for t in range(n) for s in range(n) if not (causal and s > t)]
+    near = [(t, s) for t, s in seen if window is None or abs(t - s) < window]
+    assert _tiles.visible_pairs(n, 4, window, causal=causal) == len(near)
+    assert _parts.visible_pairs(n, causal=causal) == len(seen)
+    chunked = [(t, s) for t, s in seen if t // _linear.CHUNK == s // _linear.CHUNK]
+    assert _linear.visible_pairs(n) == len(chunked) or not causal
+
+
+@pytest.mark.parametrize("name", [name for name, m in MECHANISMS.items() if m.needed])
+def test_causal_work_is_declared_as_done_and_as_needed(name):
+    mechanism, shape = MECHANISMS[name], Shape(batch=2, seq=2048, dim=64, heads=2)
+    for mode in ("forward", "train"):
+        done, least = (form(shape, causal=True, mode=mode) for form in (mechanism.flops, mechanism.needed))
+        assert least.matmul < done.matmul or name == "mha-sdpa"
+        assert least.transcendental <= done.transcendental
+        assert least.fft == done.fft
+
+
+@pytest.mark.parametrize("name", ["mha", "mha-tiled", "mha-sdpa"])
+def test_half_of_the_square_is_needed(name):
+    b, n, d, h = 2, 1024, 64, 2
+    least = MECHANISMS[name].needed(Shape(batch=b, seq=n, dim=d, heads=h), causal=True, mode="forward")
+    assert least.matmul == 4 * 2 * b * n * d * d + 4 * b * d * n * (n + 1) // 2
+    assert least.transcendental == b * h * n * (n + 1) // 2

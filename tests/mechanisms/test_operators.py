@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from effbench.mechanisms import _line, _linear, fnet
+from effbench.mechanisms import _line, _linear, _running, fnet
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -106,6 +106,25 @@ def test_aft_conv_taps_against_a_naive_loop(s, causal):
                     w[t, key] = kernel[c, i]
         expected[:, :, c] = naive(q, k, v, w, causal)[:, :, c]
     assert_close(aft_conv(q, k, v, kernel, causal=causal), expected, **EXACT)
+
+
+@pytest.mark.parametrize("keys", ["alike", "rising", "falling", "jumping"])
+def test_causal_aft_simple_by_tiles_whose_shifts_move(keys, monkeypatch):
+    """Values and gradients, across the seams of tiles, also of keys that only later tiles can represent."""
+    monkeypatch.setattr(_running, "TILE", 64)
+    n, (q, k, v) = 137, qkv(137, d=3)
+    slope = {"alike": 0, "rising": 300, "falling": -300, "jumping": 0}[keys]
+    k = k + slope * torch.linspace(0, 1, n).double()[:, None]
+    if keys == "jumping":
+        k[:, 100:, 1] += 90
+        k[0, 50:52] += 45
+        k[1, 70, 2] += 200
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    got, expected = aft_simple(*leaves, causal=True), naive(*leaves, torch.zeros(n, n).double(), True)
+    assert_close(got, expected, **EXACT)
+    mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
+    for a, b in zip(mine, theirs, strict=True):
+        assert_close(a, b, **EXACT)
 
 
 def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
@@ -342,17 +361,17 @@ def test_fourier_mix_is_the_real_part_of_fft2(n, d, path, monkeypatch):
     assert_close(x.grad, torch.fft.fft2(top).real, rtol=1e-9, atol=1e-9)
 
 
-def test_dft_matrices_are_kept_for_a_few_lengths():
-    first = fnet.dft_matrices(12, torch.float64, torch.device("cpu"))
-    assert fnet.dft_matrices(12, torch.float64, torch.device("cpu")) is first
-    for n in range(13, 13 + fnet.KEPT):
-        fnet.dft_matrices(n, torch.float64, torch.device("cpu"))
-    assert len(fnet._kept) == fnet.KEPT
-    assert fnet.dft_matrices(12, torch.float64, torch.device("cpu")) is not first
+def test_dft_matrices_are_buffers_as_exact_as_the_dtype_that_the_module_is_moved_to():
+    module, x = built("fnet", 12, dft="matrix", dtype=torch.float32), sample(12)
+    assert module.state_dict() == {}
+    assert sum(b.numel() for b in module.buffers()) == 7**2 + 5**2 + 9**2 + 7**2
+    assert_close(module(x), torch.fft.fft2(x).real, **EXACT)  # in float64, for which it makes others
+    assert_close(module.double()(x), torch.fft.fft2(x).real, **EXACT)
+    assert {b.dtype for b in module.bfloat16().buffers()} == {torch.float32}
 
 
 @pytest.mark.parametrize("gate", ["tanh", "relu", "identity"])
-@pytest.mark.parametrize("name", ["aft-full", "aft-local", "aft-simple"])
+@pytest.mark.parametrize("name", ["aft-full", "aft-local", "aft-simple", "aft-conv"])
 def test_the_gate_is_an_option(name, gate):
     module, x = built(name, 33, causal=True, gate=gate), sample(33)
     with torch.no_grad():

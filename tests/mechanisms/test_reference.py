@@ -47,9 +47,9 @@ def test_gradients_equal_the_references(name, options, causal, n):
         assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("n", [4, 49])
-def test_aft_conv_on_a_grid_equals_reference(n):
-    module, x = built("aft-conv", n, kernel=3, dims=2), sample(n)
+@pytest.mark.parametrize(("n", "gate"), [(4, "sigmoid"), (49, "sigmoid"), (49, "relu")])
+def test_aft_conv_on_a_grid_equals_reference(n, gate):
+    module, x = built("aft-conv", n, kernel=3, dims=2, gate=gate), sample(n)
     reference = MECHANISMS["aft-conv"].reference
     with torch.no_grad():
         assert_close(module(x), reference(module, x), rtol=1e-9, atol=1e-12)

@@ -113,6 +113,7 @@ def test_too_many_settings_are_said_and_not_drawn(tmp_path: Path, monkeypatch: p
         "memory-by-seq.png",
         "flops-by-seq.png",
         "throughput-by-seq.png",
+        "roofline.png",
     ]
     plots = next(section for section in document(run).sections if section.title == "Plots")
     assert plots.blocks[-1] == "1 more settings stand in the tables only: too many to draw."
@@ -121,7 +122,7 @@ def test_too_many_settings_are_said_and_not_drawn(tmp_path: Path, monkeypatch: p
 def test_a_name_with_dollars_is_not_taken_for_mathematics(tmp_path: Path) -> None:
     cells = sweep("$broken_{")
     run = load_run(write_run(tmp_path, cells, [measured(cell, [0.1]) for cell in cells]))
-    assert len([picture.png for picture in pictures(run)]) == 8
+    assert len([picture.png for picture in pictures(run)]) == 9
 
 
 def test_a_single_point_is_no_scaling_plot(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Throughput of every built-in mechanism under pytest-benchmark.
 
 An ordinary test run makes each pass once. To time them side by side, in one process and without the
-guarantees of ``effbench run``: ``pytest tests/test_throughput.py --benchmark-enable``.
+guarantees of ``effbench run``: ``pytest suites/bench_throughput.py --benchmark-enable``, with
+``--benchmark-save`` and ``--benchmark-compare`` to hold them against an earlier moment of the same machine.
+What such a comparison can tell is 30 % and more (docs/ci.md says why); ``effbench gate`` is for less.
 """
 
 from __future__ import annotations

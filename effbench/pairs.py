@@ -1,0 +1,89 @@
+"""Statistics of pairs: pure functions on the logarithm of head / base, one value a pair of processes.
+
+Both sides of a pair were measured in turns, so what disturbed the moment is in neither ratio; every pair is
+of processes started afresh, so pairs are independent, and the pair is the unit of replication.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+DRAWS = 2000
+#: From so many pairs on, a cell's own spread is trusted alone.
+ENOUGH_PAIRS = 5
+
+
+def log_ratio(base: Sequence[float], head: Sequence[float]) -> float:
+    """log(head / base) of one pair: the median over its fours A B B A, each two samples a side in turn.
+
+    A burst of load spoils the fours that it hits, and the median leaves them out.
+    """
+    fours = min(len(base), len(head)) // 2
+    logs = np.log([np.asarray(side[: 2 * fours], dtype=np.float64) for side in (base, head)])
+    return float(np.median((logs[1] - logs[0]).reshape(fours, 2).mean(axis=1)))
+
+
+def spread(cells: Iterable[Sequence[float]]) -> float | None:
+    """The pooled standard deviation of log ratios between pairs; None where no cell has two pairs."""
+    several = [cell for cell in cells if len(cell) > 1]
+    if not several:
+        return None
+    squares = sum(float(np.var(cell, ddof=1)) * (len(cell) - 1) for cell in several)
+    return math.sqrt(squares / sum(len(cell) - 1 for cell in several))
+
+
+def interval(logs: Sequence[float], pooled: float | None) -> tuple[float, float] | None:
+    """The 95 % interval of head / base: a bootstrap over pairs; None for a single pair.
+
+    Few values resampled claim too much: the percentiles are those whose interval would be Student's if the
+    values were normal (the expanded percentiles of Hesterberg 2015), and below ``ENOUGH_PAIRS`` the wider of
+    it and that of the pooled spread counts.
+    """
+    if len(logs) < 2:
+        return None
+    values = np.asarray(logs, dtype=np.float64)
+    centre, count = float(values.mean()), len(values)
+    student = math.sqrt(count / (count - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
+    level = float(1 - 2 * stats.norm.sf(student))
+    found = stats.bootstrap(
+        (values,), np.mean, confidence_level=level, method="percentile", n_resamples=DRAWS, rng=0
+    ).confidence_interval
+    low, high = min(found.low, centre), max(found.high, centre)
+    if pooled is not None and count < ENOUGH_PAIRS:
+        half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * pooled / math.sqrt(count)
+        low, high = min(low, centre - half), max(high, centre + half)
+    return math.exp(low), math.exp(high)
+
+
+def chance(logs: Sequence[float], limit: float) -> float:
+    """The probability of ratios as large as these where the true one is ``limit``: Student's t, one-sided."""
+    if len(logs) < 2:
+        return 1.0
+    if np.ptp(logs) == 0:
+        return float(logs[0] <= math.log(limit))
+    return float(stats.ttest_1samp(logs, math.log(limit), alternative="greater").pvalue)
+
+
+def holm(chances: Mapping[str, float]) -> dict[str, float]:
+    """Chances adjusted by Holm: the claims with one below alpha hold together, at a risk of alpha for all."""
+    adjusted: dict[str, float] = {}
+    worst = 0.0
+    for place, (name, one) in enumerate(sorted(chances.items(), key=lambda item: item[1])):
+        worst = max(worst, min(1.0, one * (len(chances) - place)))
+        adjusted[name] = worst
+    return adjusted
+
+
+def floor(logs: Sequence[float], pairs: int) -> float:
+    """The relative difference that ``pairs`` pairs may show with nothing changed, from pairs of equal sides.
+
+    The bias of those seen, and twice the standard error of so many.
+    """
+    values = np.asarray(logs, dtype=np.float64)
+    error = float(values.std(ddof=1)) / math.sqrt(pairs)
+    return math.expm1(abs(float(values.mean())) + 2 * error)
