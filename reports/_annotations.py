@@ -36,20 +36,26 @@ def text_size(figure: Figure, text: str, sheet: Sheet) -> tuple[float, float]:
     return float(extent.width), float(extent.height)
 
 
-def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], last_step: int, sheet: Sheet) -> None:
-    """Names right of the axes for lines that reach the last step, beside their last point for the others."""
+def label_lines(
+    figure: Figure, axes: Axes, lines: Sequence[Line], last_step: int, sheet: Sheet, taken: Sequence[Box] = ()
+) -> None:
+    """Names right of the axes for lines that reach the last step, beside their last point for the others.
+
+    ``taken`` is where other text stands, in pixels.
+    """
+    taken = list(taken)
     drawn = [line for line in lines if len(line.points)]
     outside = [line for line in drawn if line.end[0] == last_step]
     point = figure.dpi / 72 * sheet.scale
     wanted = [_pixel(axes, line.end) for line in outside]
     heights = spread_out([y for _, y in wanted], LABEL_GAP * point, axes.bbox.y0, axes.bbox.y1)
     for line, (x, y), height in zip(outside, wanted, heights, strict=True):
-        _stroke(figure, (x + 5 * point, y), (x + 15 * point, height), sheet.colour(line.look), linewidth=0.8)
-        _write(
-            figure, (x + 15 * point, height), f" {line.label}", sheet.colour(line.look), TEXT * sheet.scale
-        )
+        stroke(figure, (x + 5 * point, y), (x + 15 * point, height), sheet.colour(line.look), linewidth=0.8)
+        write(figure, (x + 15 * point, height), f" {line.label}", sheet.colour(line.look), TEXT * sheet.scale)
+        wide, high = text_size(figure, line.label, sheet)
+        left = x + 15 * point
+        taken.append(Box(left, height - high / 2, left + wide, height + high / 2))
     obstacles = [spot for line in drawn for spot in _spots(axes, line)]
-    taken: list[Box] = []
     for line in drawn:
         if line.end[0] != last_step:
             box = quietest(_places(figure, axes, line, sheet), taken, obstacles)
@@ -57,8 +63,8 @@ def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], last_step: in
             start = _pixel(axes, line.end)
             end = box.nearest(*start)
             if math.dist(start, end) > 9 * point:
-                _stroke(figure, start, end, sheet.colour(line.look), linewidth=0.8)
-            _write(
+                stroke(figure, start, end, sheet.colour(line.look), linewidth=0.8)
+            write(
                 figure,
                 (box.left, (box.bottom + box.top) / 2),
                 f" {line.label}",
@@ -79,9 +85,9 @@ def mark_breaks(figure: Figure, axes: Axes, lines: Sequence[Line], along: str, s
         before = line.points[line.points["step"] < step]
         if len(before):
             start = _pixel(axes, (before["step"].iloc[-1], before["value"].iloc[-1]))
-            _stroke(figure, start, (x, top), colour, linewidth=0.9, linestyle=":")
-            _stroke(figure, (x, top), (x, y), colour, linewidth=0.9, linestyle=":")
-        _stroke(
+            stroke(figure, start, (x, top), colour, linewidth=0.9, linestyle=":")
+            stroke(figure, (x, top), (x, y), colour, linewidth=0.9, linestyle=":")
+        stroke(
             figure,
             (x, y),
             (x, y),
@@ -95,7 +101,7 @@ def mark_breaks(figure: Figure, axes: Axes, lines: Sequence[Line], along: str, s
         wide = text_size(figure, text, sheet)[0]
         fits = wide < x - axes.bbox.x0 or wide > figure.bbox.x1 - x
         beside = sheet.scale * figure.dpi * (-0.09 if fits else 0.09)
-        _write(figure, (x + beside, y), text, colour, SMALL * sheet.scale, "right" if fits else "left")
+        write(figure, (x + beside, y), text, colour, SMALL * sheet.scale, "right" if fits else "left")
 
 
 def _places(figure: Figure, axes: Axes, line: Line, sheet: Sheet) -> list[Box]:
@@ -114,10 +120,17 @@ def _places(figure: Figure, axes: Axes, line: Line, sheet: Sheet) -> list[Box]:
         (x - width - 2 * away, y + height),
         (x + 2 * away, y - 3 * height),
         (x + 2 * away, y - 4 * height),
+        (x - width - 4 * away, y - height / 2),
+        (x - width - 2 * away, y - 2 * height),
+        (x + 2 * away, y + 2 * height),
     ]
     boxes = [Box(left, bottom, left + width, bottom + height) for left, bottom in corners]
-    frame = axes.bbox
-    inside = [box for box in boxes if box.left > frame.x0 and box.bottom > frame.y0 and box.top < frame.y1]
+    frame, edge = axes.bbox, figure.bbox.x1
+    inside = [
+        box
+        for box in boxes
+        if box.left > frame.x0 and box.right < edge and box.bottom > frame.y0 and box.top < frame.y1
+    ]
     return inside or boxes
 
 
@@ -140,16 +153,18 @@ def _pixel(axes: Axes, point: tuple[float, float]) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def _stroke(
+def stroke(
     figure: Figure, start: tuple[float, float], end: tuple[float, float], colour: str, **style: Any
 ) -> None:
+    """A line between two pixels, over the axes and beyond them."""
     (x0, y0), (x1, y1) = figure.transFigure.inverted().transform([start, end])
     figure.add_artist(Line2D([x0, x1], [y0, y1], color=colour, **style))
 
 
-def _write(
+def write(
     figure: Figure, place: tuple[float, float], text: str, colour: str, size: float, align: str = "left"
 ) -> None:
+    """Text at a pixel, on a rim of the ground's colour."""
     x, y = figure.transFigure.inverted().transform(place)
     written = figure.text(x, y, text, size=size, color=colour, ha=align, va="center", parse_math=False)
     written.set_path_effects([withStroke(linewidth=2.5, foreground=figure.get_facecolor())])

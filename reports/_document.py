@@ -16,6 +16,7 @@ from ._beside import beside_blocks
 from ._figures import Picture, pictures, settings_left_out
 from ._findings import findings
 from ._machine import plain, rows, sentence
+from ._methods import methods
 from ._tables import (
     Table,
     failed_table,
@@ -65,7 +66,10 @@ def document(run: Run) -> Document:
         Section("Plots", _plots(run)),
         Section("Mechanisms", [mechanism_table(run)]),
         Section("What was run", [_what(run), sentence(run.machine)]),
-        Section("How it was measured", [*METHOD, _facts(run), *_ceilings(run), *_circumstances(run)]),
+        Section(
+            "How it was measured",
+            _how(run),
+        ),
         Section("How the cells ended", [_counts(run), status_table(run)]),
         Section("Cells without numbers", _failed(run)),
         Section("Flagged cells", _flagged(run)),
@@ -118,6 +122,11 @@ def _what(run: Run) -> str:
             f" The run is not complete ({info['state']}): {waiting} of {len(frame)} cells have no answer yet."
         )
     return text
+
+
+def _how(run: Run) -> list[Block]:
+    for_a_paper = f"For a paper: {methods(run)}"
+    return [*METHOD, for_a_paper, _facts(run), *_ceilings(run), *_circumstances(run)]
 
 
 def _counts(run: Run) -> str:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ._annotations import SMALL, TEXT
+from ._annotations import SMALL, TEXT, text_size
 from ._style import Sheet
 
 DPI = 200
@@ -56,7 +56,13 @@ def panel(
             parse_math=False,
         )
         down += 0.22 if number == len(heading) - 1 else 0.2 if large else 0.16
-    axes.tick_params(labelsize=TEXT * sheet.scale, colors=sheet.ink, width=0.8 * sheet.scale)
+    axes.tick_params(
+        labelsize=TEXT * sheet.scale,
+        colors=sheet.ink,
+        width=0.8 * sheet.scale,
+        length=3.5 * sheet.scale,
+        pad=3.5 * sheet.scale,
+    )
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
         spine.set_color(sheet.faint)
@@ -65,15 +71,15 @@ def panel(
     return figure, axes
 
 
-def name_axes(axes: Axes, sheet: Sheet, x: str, remark: str = "") -> None:
-    """The name of the x axis, and a remark right below it."""
-    axes.set_xlabel(x, size=TEXT * sheet.scale, color=sheet.ink)
-    height = axes.bbox.height / DPI / sheet.scale
-    axes.text(
-        1,
-        -0.56 / height,
+def name_axes(figure: Figure, axes: Axes, sheet: Sheet, x: str, remark: str = "") -> None:
+    """The name of the x axis, and a remark below it that ends where the axes do, a long one later."""
+    axes.set_xlabel(x, size=TEXT * sheet.scale, color=sheet.ink, labelpad=3 * sheet.scale)
+    inch = DPI * sheet.scale
+    length = text_size(figure, remark, sheet)[0] if remark else 0.0
+    figure.text(
+        max(axes.bbox.x1, length) / figure.bbox.width,
+        (axes.bbox.y0 - 0.57 * inch) / figure.bbox.height,
         remark,
-        transform=axes.transAxes,
         size=SMALL * sheet.scale,
         color=sheet.faint,
         ha="right",

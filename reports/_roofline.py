@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from effbench.frame import Run
 from effbench.metrics import METRICS
 from effbench.roofline import at
 
-from ._annotations import SMALL, TEXT, label_lines
+from ._annotations import ROW, SMALL, TEXT, label_lines, stroke, text_size, write
+from ._labels import Box, spread_out
 from ._lines import Line, lines_of
-from ._panel import name_axes, panel
+from ._panel import DPI, name_axes, panel
 from ._style import Sheet
 from ._ticks import value_ticks
 from ._views import View
@@ -53,7 +55,8 @@ def draw(
     lines: list[Line], roofs: Mapping[str, tuple[str, float]], view: View, title: str, sheet: Sheet
 ) -> Figure:
     """Points of one mechanism are joined from short to long; roofs are named where they are highest."""
-    figure, axes = panel(title, view.title, sheet, right=1.5)
+    copies = [name for name, (kind, _) in roofs.items() if kind == "bytes"]
+    figure, axes = panel(title, view.title, sheet, right=1.5, above=len(copies) * ROW)
     axes.set_xscale("log")
     axes.set_yscale("log")
     everything = pd.concat([line.points for line in lines])
@@ -74,45 +77,62 @@ def draw(
             markersize=5.5 * sheet.scale,
             markerfacecolor=sheet.ground if line.look.hollow else colour,
         )
-    _draw_roofs(axes, roofs, sheet)
+    taken = _name_products(figure, axes, roofs, sheet)
+    _name_copies(figure, axes, roofs, sheet)
     powers = [10.0**power for power in range(-6, 7) if left <= 10.0**power <= right]
+    powers = powers[:: math.ceil(0.6 * len(powers) * DPI * sheet.scale / axes.bbox.width)]
     axes.xaxis.set_ticks([], minor=True)
     axes.xaxis.set_ticks(powers, labels=[f"{power:g}" for power in powers], size=TEXT * sheet.scale)
     ticks, labels = value_ticks("flops_per_s", low, high)
     axes.yaxis.set_ticks([], minor=True)
     axes.yaxis.set_ticks(ticks, labels=labels, size=TEXT * sheet.scale)
     axes.grid(color=sheet.grid, linewidth=0.6 * sheet.scale)
-    name_axes(axes, sheet, "FLOPs a byte moved", "log-log axes; joined from short to long")
-    label_lines(figure, axes, lines, -1, sheet)
+    name_axes(figure, axes, sheet, "FLOPs a byte moved", "log-log axes; joined from short to long")
+    label_lines(figure, axes, lines, -1, sheet, taken)
     return figure
 
 
-def _draw_roofs(axes: Any, roofs: Mapping[str, tuple[str, float]], sheet: Sheet) -> None:
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    ceiling = max((rate for kind, rate in roofs.values() if kind == "flops"), default=high)
-    for name, (kind, rate) in roofs.items():
-        x = [left, right] if kind == "flops" else [left, ceiling / rate]
-        y = [rate, rate] if kind == "flops" else [left * rate, ceiling]
-        axes.plot(x, y, color=sheet.faint, linewidth=1.3 * sheet.scale, zorder=1, gid=f"roof {name}")
-        if kind == "flops":
-            text = f" {name}\n {METRICS['flops_per_s'].text(rate)}"
-            place, shift, rises = (right, rate), (2.0, 0.0), "center"
-        else:
-            text = f"{name}: {METRICS['bytes_moved'].text(rate)}/s"
-            begin = max(left, 1.3 * low / rate)
-            place, shift, rises = (begin, begin * rate), (8.0, -1.0), "top"
-        written = axes.annotate(
-            text,
-            place,
-            xytext=(shift[0] * sheet.scale, shift[1] * sheet.scale),
-            textcoords="offset points",
-            size=SMALL * sheet.scale,
-            color=sheet.faint,
-            va=rises,
-            annotation_clip=False,
-            zorder=1.5,
+def _name_products(
+    figure: Figure, axes: Axes, roofs: Mapping[str, tuple[str, float]], sheet: Sheet
+) -> list[Box]:
+    """The level roofs, named right of the axes; where the names stand, in pixels."""
+    level = [(name, rate) for name, (kind, rate) in roofs.items() if kind == "flops"]
+    (left, right), point = axes.get_xlim(), DPI / 72 * sheet.scale
+    wanted = [float(axes.transData.transform((right, rate))[1]) for _, rate in level]
+    gap = 2.5 * SMALL * point
+    boxes = []
+    for (name, rate), y in zip(
+        level, spread_out(wanted, gap, axes.bbox.y0, axes.bbox.y1 - gap / 2), strict=True
+    ):
+        axes.plot([left, right], [rate, rate], gid=f"roof {name}", **_roof_style(sheet))
+        text = f"{name}\n{METRICS['flops_per_s'].text(rate)}"
+        write(figure, (axes.bbox.x1 + 4 * point, y), text, sheet.faint, SMALL * sheet.scale)
+        boxes.append(Box(axes.bbox.x1, y - gap / 2, figure.bbox.x1, y + gap / 2))
+    return boxes
+
+
+def _name_copies(figure: Figure, axes: Axes, roofs: Mapping[str, tuple[str, float]], sheet: Sheet) -> None:
+    """The slanted roofs, each named in a row above the axes and joined to where it meets the highest."""
+    (left, right), (low, _) = axes.get_xlim(), axes.get_ylim()
+    ceiling = max(rate for kind, rate in roofs.values() if kind == "flops")
+    slanted = sorted((ceiling / rate, name, rate) for name, (kind, rate) in roofs.items() if kind == "bytes")
+    for row, (corner, name, rate) in enumerate(reversed(slanted)):
+        begin = max(left, low / rate)
+        if begin < corner:
+            axes.plot([begin, corner], [begin * rate, ceiling], gid=f"roof {name}", **_roof_style(sheet))
+        x, y = axes.transData.transform((min(max(corner, left), right), ceiling))
+        above = axes.bbox.y1 + (row + 0.5) * ROW * sheet.scale * DPI
+        stroke(figure, (x, y), (x, above), sheet.faint, linewidth=0.9 * sheet.scale, linestyle=":")
+        text = f"{name}: {METRICS['bytes_moved'].text(rate)}/s"
+        fits = x + text_size(figure, text, sheet)[0] < figure.bbox.x1
+        beside = (4 if fits else -4) * DPI / 72 * sheet.scale
+        write(
+            figure, (x + beside, above), text, sheet.faint, SMALL * sheet.scale, "left" if fits else "right"
         )
-        written.set_path_effects([withStroke(linewidth=2.5 * sheet.scale, foreground=sheet.ground)])
+
+
+def _roof_style(sheet: Sheet) -> dict[str, Any]:
+    return {"color": sheet.faint, "linewidth": 1.3 * sheet.scale, "zorder": 1}
 
 
 def _roofs(rates: Mapping[str, Any], dtype: str) -> dict[str, tuple[str, float]]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from effbench.metrics import METRICS
 
 from ._annotations import LABEL_GAP, ROW, SMALL, TEXT, label_lines, mark_breaks, text_size
+from ._labels import spread_out
 from ._lines import Line
 from ._panel import DPI, HEIGHT, LEFT, name_axes, panel
 from ._style import Sheet
@@ -72,7 +73,7 @@ def draw(lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet) -> Fig
     axes.set_yscale("log")
     axes.yaxis.set_ticks([], minor=True)
     axes.yaxis.set_ticks(ticks, labels=labels, size=TEXT * sheet.scale, color=sheet.ink)
-    _frame(axes, lines, view, what, sheet)
+    _frame(figure, axes, lines, view, what, sheet)
     for line in lines:
         if len(line.points):
             _plot(axes, line, sheet)
@@ -115,7 +116,9 @@ def _reach(lines: Sequence[Line], what: Quantity) -> tuple[float, float]:
     return low / room, high * room**2  # labels stand above the highest points
 
 
-def _frame(axes: Axes, lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet) -> None:
+def _frame(
+    figure: Figure, axes: Axes, lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet
+) -> None:
     """The x axis, the grid and what stands below."""
     edge = (view.steps[-1] / view.steps[0]) ** 0.03
     axes.set_xlim(view.steps[0] / edge, view.steps[-1] * edge)
@@ -126,7 +129,7 @@ def _frame(axes: Axes, lines: Sequence[Line], view: View, what: Quantity, sheet:
     axes.grid(color=sheet.grid, linewidth=0.6 * sheet.scale)
     banded = any(line.points["low"].notna().any() for line in lines)
     remark = "; ".join(filter(None, ["log-log axes", what.remark if banded else ""]))
-    name_axes(axes, sheet, x_title(view).capitalize(), remark)
+    name_axes(figure, axes, sheet, x_title(view).capitalize(), remark)
 
 
 def _guide(axes: Axes, view: View, sheet: Sheet) -> None:
@@ -138,11 +141,11 @@ def _guide(axes: Axes, view: View, sheet: Sheet) -> None:
         return
     start = high * (low / high) ** 0.04 / reach**2
     logs = math.log(first * reach) / math.log(first)
-    for name, ratio, side in (
-        (letter, reach, "top"),
-        (f"{letter} log {letter}", reach * logs, "bottom"),
-        (f"{letter}²", reach**2, "center"),
-    ):
+    slopes = ((letter, reach), (f"{letter} log {letter}", reach * logs), (f"{letter}²", reach**2))
+    ends = [axes.transData.transform((first * reach, start * ratio))[1] for _, ratio in slopes]
+    point = DPI / 72 * sheet.scale
+    heights = spread_out(ends, 1.1 * SMALL * point, axes.bbox.y0, axes.bbox.y1)
+    for (name, ratio), end, written in zip(slopes, ends, heights, strict=True):
         axes.plot(
             [first, first * reach],
             [start, start * ratio],
@@ -154,10 +157,10 @@ def _guide(axes: Axes, view: View, sheet: Sheet) -> None:
         axes.annotate(
             name,
             (first * reach, start * ratio),
-            xytext=(3 * sheet.scale, 0),
+            xytext=(3 * sheet.scale, (written - end) / DPI * 72),
             textcoords="offset points",
             size=SMALL * sheet.scale,
             color=sheet.faint,
             style="italic",
-            va=side,
+            va="center",
         )

@@ -96,5 +96,5 @@ def _draw(run: Run, found: list[Share], view: View, title: str, sheet: Sheet) ->
     ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{tick / scale.factor:.4g} {scale.unit}" for tick in ticks])
     axes.grid(axis="x", color=sheet.grid, linewidth=0.6 * sheet.scale)
-    name_axes(axes, sheet, "Time of a layer", "full: mixing alone (level op); hatched: the rest, projections")
+    name_axes(figure, axes, sheet, "Time of a layer", "full: mixing alone (level op); hatched: the rest")
     return figure

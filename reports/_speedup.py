@@ -24,7 +24,7 @@ def speedup(run: Run, view: View) -> tuple[str, str, Callable[[Sheet], Figure]] 
     if not any(len(line.points) > 1 for line in lines):
         return None
     title = f"Speed-up over {baseline} by {x_title(view)}"
-    what = Quantity(title, _ticks, level=1.0, remark="band: from the ends of both 95 % intervals")
+    what = Quantity(title, _ticks, level=1.0, remark="band: from both 95 % intervals")
     return (
         f"speedup-by-{view.along}{view.suffix}",
         f"{title} ({view.title})",

@@ -15,7 +15,7 @@ from effbench.plausibility import sound
 
 from ._annotations import TEXT
 from ._lines import variants_of
-from ._panel import name_axes, panel
+from ._panel import DPI, name_axes, panel
 from ._style import Sheet, look
 from ._views import View, step_label
 
@@ -84,8 +84,12 @@ def _draw(run: Run, squares: list[Square], view: View, title: str, sheet: Sheet)
     seqs, dims = sorted({one.seq for one in squares}), sorted({one.dim for one in squares})
     figure, axes = panel(title, view.title, sheet, height=max(1.4, 0.62 * len(dims)), right=0.2)
     variants = variants_of(run)
-    size = min(TEXT, 60 * (sheet.width / sheet.scale - 1.2) / len(seqs) / 12) * sheet.scale
-    for one in squares:
+    texts = [_text(one) for one in squares]
+    letters = max(len(line) for text in texts for line in text.split("\n"))
+    rows = max(len(text.split("\n")) for text in texts)
+    wide, high = (axes.bbox.width / len(seqs), axes.bbox.height / len(dims))
+    size = min(TEXT * sheet.scale, 0.88 * 72 / DPI * min(wide / (0.62 * letters), high / (1.25 * rows)))
+    for one, text in zip(squares, texts, strict=True):
         x, y = seqs.index(one.seq), dims.index(one.dim)
         colour = sheet.colour(look(one.mechanism, variants[one.label]))
         axes.add_patch(
@@ -99,13 +103,10 @@ def _draw(run: Run, squares: list[Square], view: View, title: str, sheet: Sheet)
                 linestyle=(0, (2, 2)) if one.ties else "solid",
             )
         )
-        names = [one.label, *one.ties]
-        text = one.label if not one.ties else f"tie: {one.label}, {one.ties[0]}"
-        text += f" +{len(names) - 2}" * (len(names) > 2) + (one.remark and f" {one.remark}")
         axes.text(
             x + 0.5,
             y + 0.5,
-            _broken(text),
+            text,
             ha="center",
             va="center",
             size=size,
@@ -131,8 +132,15 @@ def _draw(run: Run, squares: list[Square], view: View, title: str, sheet: Sheet)
         for mark, text in remarks.items()
         if mark in used or (mark == "tie" and any(q.ties for q in squares))
     ]
-    name_axes(axes, sheet, "Sequence length", "; ".join(said))
+    name_axes(figure, axes, sheet, "Sequence length", "; ".join(said))
     return figure
+
+
+def _text(one: Square) -> str:
+    """Who is named in a square: the fastest, or two of those that tie and how many more."""
+    text = one.label if not one.ties else f"tie: {one.label}, {one.ties[0]}"
+    more = len(one.ties) - 1
+    return _broken(text + (f" +{more}" if more > 0 else "") + (one.remark and f" {one.remark}"))
 
 
 def _broken(text: str) -> str:
