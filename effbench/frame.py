@@ -87,10 +87,14 @@ class Run:
         if metric == "total_bytes":
             return self.frame["live_bytes"] + self.frame["peak_bytes"]
         if metric == "flops_needed":
-            blocks = [self._flops(cell_id) for cell_id in self.frame["id"]]
-            found = [_plain(block.needed) if block and block.needed else None for block in blocks]
-            return pd.Series(found, index=self.frame.index, dtype="float64")
+            return self._flops_needed
         return self.frame[metric]
+
+    @cached_property
+    def _flops_needed(self) -> pd.Series[float]:
+        blocks = [self._flops(cell_id) for cell_id in self.frame["id"]]
+        found = [_plain(block.needed) if block and block.needed else None for block in blocks]
+        return pd.Series(found, index=self.frame.index, dtype="float64")
 
     def _flops(self, cell_id: str) -> FlopsBlock | None:
         return next((visit.flops for visit in self.visits.get(cell_id, ()) if visit.flops), None)

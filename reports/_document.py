@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from effbench.frame import NOT_YET, Run
+from effbench.lines import once_a_run
 from effbench.metrics import METRICS
 from effbench.ranking import Ranking, points
 
@@ -55,6 +56,7 @@ class Document:
     sections: Sequence[Section]
 
 
+@once_a_run
 def document(run: Run) -> Document:
     """The report of a run, finished or not."""
     shown = views(run)

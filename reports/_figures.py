@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from io import BytesIO
-from weakref import WeakKeyDictionary
+from itertools import islice, zip_longest
 
 from matplotlib.figure import Figure
 
 from effbench.frame import Run
+from effbench.lines import once_a_run
 
 from ._lines import lines_of
 from ._panel import DPI
@@ -19,13 +20,13 @@ from ._scaling import draw, quantity
 from ._shares import shares
 from ._speedup import speedup
 from ._style import LIGHT, Sheet
-from ._views import View, views
+from ._views import ALONG, View, views
 from ._winners import winners
 
 #: Metric -> how its files are called.
 PLOTTED = {"time_s": "time", "total_bytes": "memory", "flops": "flops", "tokens_per_s": "throughput"}
 #: A report shows the pictures of so many settings; more would be neither looked at nor drawn in time.
-MOST_SETTINGS = 8
+MOST_SETTINGS = 4
 
 Draw = Callable[[Sheet], Figure]
 
@@ -54,22 +55,25 @@ class Picture:
         return buffer.getvalue()
 
 
-_CACHE: WeakKeyDictionary[Run, list[Picture]] = WeakKeyDictionary()
-
-
+@once_a_run
 def pictures(run: Run) -> list[Picture]:
-    """The figures of the first ``MOST_SETTINGS`` settings along a length or width, then those across them."""
-    if run not in _CACHE:
-        lined = [view for view in views(run) if view.along][:MOST_SETTINGS]
-        found = [picture for view in lined for picture in _along(run, view)]
-        across = [*winners(run), *shares(run)][:MOST_SETTINGS]
-        _CACHE[run] = found + [Picture(*one) for one in across]
-    return _CACHE[run]
+    """The figures of some settings along lengths and widths, then those across them."""
+    along = [picture for view in _chosen(run) for picture in _along(run, view)]
+    across = [*islice(winners(run), MOST_SETTINGS), *islice(shares(run), MOST_SETTINGS)]
+    return along + [Picture(*one) for one in across]
 
 
 def settings_left_out(run: Run) -> int:
     """How many settings ``pictures`` does not draw."""
     return max(0, sum(bool(view.along) for view in views(run)) - MOST_SETTINGS)
+
+
+def _chosen(run: Run) -> list[View]:
+    """``MOST_SETTINGS`` settings, by length and by width in turns; in the order of the tables."""
+    lined = [view for view in views(run) if view.along]
+    by_length, by_width = ([view for view in lined if view.along == along] for along in ALONG)
+    turns = [view for pair in zip_longest(by_length, by_width) for view in pair if view is not None]
+    return [view for view in lined if any(view is one for one in turns[:MOST_SETTINGS])]
 
 
 def _along(run: Run, view: View) -> Iterator[Picture]:

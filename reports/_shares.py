@@ -53,12 +53,12 @@ def shares(run: Run) -> Iterator[tuple[str, str, Callable[[Sheet], Figure]]]:
 
 def shares_of(rows: pd.DataFrame) -> list[Share]:
     """Every series that has both levels at one point, the fastest layer first."""
-    times = rows.pivot_table(index=["series", "mechanism"], columns="level", values="time_s")
-    if not {"op", "layer"} <= set(times.columns):
-        return []
-    both = times.dropna(subset=["op", "layer"]).sort_values("layer")
-    rows_of = both.reset_index().to_dict("records")
-    return [Share(row["mechanism"], row["series"], row["layer"], row["op"]) for row in rows_of]
+    times: dict[tuple[str, str], dict[str, float]] = {}
+    columns = (rows[name] for name in ("mechanism", "series", "level", "time_s"))
+    for mechanism, label, level, time in zip(*columns, strict=True):
+        times.setdefault((mechanism, label), {})[level] = time
+    both = [Share(*names, own["layer"], own["op"]) for names, own in times.items() if len(own) == 2]
+    return sorted(both, key=lambda share: share.layer)
 
 
 def _draw(run: Run, found: list[Share], view: View, title: str, sheet: Sheet) -> Figure:

@@ -119,6 +119,20 @@ def test_too_many_settings_are_said_and_not_drawn(tmp_path: Path, monkeypatch: p
     assert plots.blocks[-1] == "1 more settings stand in the tables only: too many to draw."
 
 
+def test_the_settings_drawn_are_by_length_and_by_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_figures, "MOST_SETTINGS", 2)
+    cells = [make_cell("toy", seq=n, dim=64, batch=batch) for batch in (1, 2, 3) for n in (256, 512)]
+    cells += [make_cell("toy", seq=256, dim=128, batch=batch) for batch in (1, 2)]
+    run = load_run(write_run(tmp_path, cells, [measured(cell, [0.1]) for cell in cells]))
+    files = [picture.file for picture in pictures(run)]
+    assert [file for file in files if file.startswith("time-")] == [
+        "time-by-seq-batch-1.png",
+        "time-by-dim-batch-1.png",
+    ]
+
+
 def test_a_name_with_dollars_is_not_taken_for_mathematics(tmp_path: Path) -> None:
     cells = sweep("$broken_{")
     run = load_run(write_run(tmp_path, cells, [measured(cell, [0.1]) for cell in cells]))
