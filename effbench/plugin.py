@@ -69,6 +69,7 @@ class Mechanism:
     complexity: Complexity | None = None
     flops: Callable[..., Flops] | None = None
     fixed_length: bool = False
+    positional: bool = False  # knows where tokens stand, so that a model adds no position embedding
     same_as: str = ""
     supports: Callable[..., str | None] | None = None
 

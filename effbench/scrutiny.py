@@ -147,6 +147,8 @@ def _declared(row: Row, shorter: Row, declared: str) -> tuple[float, float]:
             grown += factors(declared, small, large)
         except ValueError:  # no declaration that can be read
             return -math.inf, math.inf
+    if row["level"] in ("block", "model"):  # what stands around the mechanism grows as the length does
+        grown.append(row["seq"] / shorter["seq"])
     over = math.log(row["seq"] / shorter["seq"])
     return math.log(min(grown)) / over, math.log(max(grown)) / over
 

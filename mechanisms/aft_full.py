@@ -147,4 +147,5 @@ MECHANISM = Mechanism(
     complexity=Complexity(time="n^2 d + n^2 r + n d^2", memory="n d + n r"),
     flops=flops,
     fixed_length=True,
+    positional=True,
 )

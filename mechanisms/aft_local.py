@@ -80,4 +80,5 @@ MECHANISM = Mechanism(
     complexity=Complexity(time="n s d + n s r + n d^2", memory="n d + n r"),
     flops=flops,
     fixed_length=True,
+    positional=True,
 )

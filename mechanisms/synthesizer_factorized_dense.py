@@ -105,4 +105,5 @@ MECHANISM = Mechanism(
     complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
     flops=flops,
     fixed_length=True,
+    positional=True,
 )

@@ -71,4 +71,5 @@ MECHANISM = Mechanism(
     complexity=Complexity(time="n^2 d + h n^2 r + n d^2", memory="n d + h n r"),
     flops=flops,
     fixed_length=True,
+    positional=True,
 )

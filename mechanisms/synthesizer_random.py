@@ -63,4 +63,5 @@ MECHANISM = Mechanism(
     complexity=Complexity(time="n^2 d + n d^2", memory="h n^2 + n d"),
     flops=flops,
     fixed_length=True,
+    positional=True,
 )

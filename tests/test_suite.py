@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from effbench.axes import make_axes
 from effbench.errors import BadInput
-from effbench.suite import built_in, load_suite, make_axes, parse_suite, replace_axes
+from effbench.suite import built_in, load_suite, parse_suite, replace_axes
 from effbench.suite_schema import schema
 
 
