@@ -44,9 +44,11 @@ def model_flops(
     times = 3 if mode == "train" else 1
     embedding = 0 if tokens else times * 2 * t * stack.patch * d
     norm = (21 if mode == "train" else 7) * t * d * (stack.norm == "pre")
+    train = mode == "train"
     around = Flops(
         matmul=times * 2 * rows * d * kinds + embedding,
-        elementwise=norm + t * d * positions + rows * kinds,
+        elementwise=norm + t * d * positions + (9 if train else 1) * rows * kinds,
+        transcendental=2 * rows * kinds * train,
     )
     return _sum(*[block] * stack.depth, around)
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from typer.testing import CliRunner
 
 from effbench.cell import Cell
+from effbench.cli import app
 from effbench.declaration import formula, unsupported
-from effbench.errors import Unsupported
+from effbench.errors import BadInput, Unsupported
 from effbench.meters.counts import count
 from effbench.model import Block, parameters
 from effbench.plugin import Mechanism
@@ -23,6 +28,7 @@ from effbench.reversible import ReversibleStack, couple
 from effbench.stack import complete
 from effbench.subject import build_module, build_subject
 
+Effbench = Callable[..., subprocess.CompletedProcess[str]]
 CELL = Cell(mechanism="mha", level="model", seq=16, dim=16, heads=2, threads=1, dtype="float64")
 
 
@@ -155,3 +161,72 @@ def test_the_closed_form_is_what_is_counted(mode: str, memory: str, stack: dict[
         assert counted["counted"]["matmul"] == declared["matmul"], (level, counted["counted"], declared)
         assert declared["transcendental"] == pytest.approx(counted["counted"]["transcendental"], rel=0.02)
         assert declared["elementwise"] == pytest.approx(counted["counted"]["elementwise"], rel=0.1)
+
+
+@pytest.fixture(scope="module")
+def deep(effbench: Effbench, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Models of 4, 8 and 16 blocks, small in width so that gradients of parameters weigh next to nothing."""
+    folder = tmp_path_factory.mktemp("deep")
+    words = [
+        "--mechanism",
+        "linear,fnet",
+        "--baseline",
+        "linear",
+        "--level",
+        "layer,model",
+        "--mode",
+        "train",
+    ]
+    words += ["--seq", "4096", "--dim", "16", "--stack", "depth=4..16", "--stack", "memory=plain,reversible"]
+    words += ["--stack", "vocabulary=4", "--out", "r"]
+    done = effbench("run", *words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    frame = pd.read_csv(folder / "r" / "table.csv", keep_default_na=False)
+    stacks = pd.DataFrame([json.loads(stack) for stack in frame["stack"]])
+    return pd.concat([frame, stacks.drop(columns=stacks.columns.intersection(frame.columns))], axis=1)
+
+
+def test_reversible_blocks_keep_memory_flat(deep: pd.DataFrame) -> None:
+    for name in ("linear", "fnet"):
+        rows = deep[(deep["mechanism"] == name) & (deep["level"] == "model")].sort_values("depth")
+        for column in ("alloc_bytes", "peak_bytes"):
+            plain, reversible = (
+                rows.loc[rows["memory"] == memory, column].astype(float) for memory in ("plain", "reversible")
+            )
+            assert len(plain) == len(reversible) == 3
+            assert reversible.max() < 1.1 * reversible.min(), column
+            assert plain.max() > 2.5 * plain.min(), column
+
+
+def test_a_layer_is_asked_once_whatever_the_stacks(deep: pd.DataFrame) -> None:
+    layers = deep[deep["level"] == "layer"]
+    assert (list(layers["mechanism"]), set(layers["stack"])) == (["linear", "fnet"], {"{}"})
+    models = deep[deep["level"] == "model"]
+    assert (models["status"] == "ok").all()
+    assert (models["match"] == "shape").all()
+    # FNet has no projections and knows positions: its models are smaller.
+    flags = models.groupby("mechanism")["flags"].agg(" ".join)
+    assert "params-differ" in flags["fnet"]
+    assert "params-differ" not in flags["linear"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--stack", "depth=2"],
+            "--stack: depth is a matter of level model, and this asks layer; --level says which",
+        ),
+        (["--level", "block", "--stack", "norm=mid"], "--stack: norm: 'mid' is none of pre, post"),
+        (
+            ["--level", "block", "--stack", "depht=2"],
+            "--stack: unknown key depht; expected one of classes, depth,",
+        ),
+        (["--level", "model", "--stack", "depth"], "--stack: 'depth' is not of the form key=value, such as"),
+        (["--level", "model", "--stack", "depth=0"], "--stack: depth: 0 is too small, the least is 1"),
+    ],
+)
+def test_what_a_stack_refuses(words: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["run", "quick", "--dry-run", *words])
+    assert isinstance(done.exception, BadInput)
+    assert str(done.exception).startswith(message)
