@@ -34,9 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Text = str | None
-
-
+Text = options.Text
 _option = options.option
 
 
@@ -124,20 +122,23 @@ def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
     as_: Annotated[str, _option("markdown, png, html, csv, latex", "--as")] = "csv,markdown,png,html",
     baseline: options.Baseline = None,
+    at: Annotated[Text, _option("The point to rank at: seq=8192,dim=512")] = None,
+    memory_limit: Annotated[Text, _option("What may be held at that point: 350MiB")] = None,
+    compare: Annotated[Path | None, _option("Another run, to be shown beside this one.")] = None,
 ) -> None:
-    """Render a run again, finished or not."""
-    from dataclasses import replace
+    """Render a run again, finished or not, and answer at a point."""
+    from rich.console import Console
 
-    from effbench.frame import load_run
+    from effbench.ranking import is_one_point
+    from effbench.reading import run_as_asked
     from effbench.render import write_reports
+    from effbench.summary import answer_at_points, say_what_is_missing
 
-    loaded = load_run(folder)
-    if baseline is not None:
-        known = [*loaded.info["mechanisms"], "none"]
-        if baseline not in known:
-            raise BadInput(f"--baseline: {baseline!r} is none of {', '.join(known)}")
-        loaded = replace(loaded, info={**loaded.info, "baseline": baseline})
+    loaded = run_as_asked(folder, baseline=baseline, at=at, memory_limit=memory_limit, beside=compare)
+    if at or memory_limit or is_one_point(loaded):
+        answer_at_points(loaded, Console())
     write_reports(loaded, folder, [name.strip() for name in as_.split(",")])
+    say_what_is_missing(loaded, Console(stderr=True))
     print(f"wrote {as_} into {folder}")
 
 
@@ -195,6 +196,18 @@ def verify(
         broken, unchecked = broken or one.broken, unchecked + bool(one.error)
     if broken or unchecked:
         raise typer.Exit(WORSE if broken else NOTHING)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, _option("As a list of objects.", "--json")] = False) -> None:
+    """Say what this machine can and cannot measure, and what to do about it; takes some seconds."""
+    from effbench.doctor import examine
+    from effbench.doctor.shown import as_objects, show
+
+    if as_json:
+        print(json.dumps(as_objects(examine()), indent=1, ensure_ascii=False))
+    else:
+        show(examine())
 
 
 @app.command()

@@ -40,6 +40,7 @@ def describe(spec: str, source: str) -> dict[str, Any]:
         "same_as": mechanism.same_as,
         "reference": mechanism.reference is not None,
         "flops": mechanism.flops is not None,
+        "needed": mechanism.needed is not None,
         "supports": mechanism.supports is not None,
         "origin": registry.origin(spec),
         "file": getattr(module, "__file__", None) or "",
@@ -84,14 +85,25 @@ def formula(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
 
     Closed forms are of whole sequences: there is none of a decode step.
     """
-    if mechanism.flops is None or cell.level == "op" or cell.mode == "decode":
+    return _evaluated(mechanism.flops, mechanism, cell)
+
+
+def needed(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
+    """The same without work on what no output depends on, such as the masked half of causal tiles."""
+    return _evaluated(mechanism.needed, mechanism, cell)
+
+
+def _evaluated(
+    form: Callable[..., Flops] | None, mechanism: Mechanism, cell: Cell
+) -> dict[str, float] | None:
+    if form is None or cell.level == "op" or cell.mode == "decode":
         return None
     if unsupported(mechanism, cell):
         return None
     shape = Shape(batch=cell.batch, seq=cell.seq, dim=cell.dim, heads=cell.heads)
 
     def layer(mode: str) -> Flops:
-        return mechanism.flops(shape, causal=cell.causal, mode=mode, **cell.options)  # type: ignore[misc]
+        return form(shape, causal=cell.causal, mode=mode, **cell.options)
 
     flops = layer(cell.mode) if cell.level == "layer" else _stacked(mechanism, cell, layer, shape)
     return {kind: float(value) for kind, value in vars(flops).items()} if flops else None

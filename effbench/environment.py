@@ -27,11 +27,14 @@ ROOT = Path("/")
 WARM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 << 30)}
 #: For memory: every tensor a mapping of its own, so that holes in the heap are not counted.
 SEPARATE = {"MALLOC_MMAP_THRESHOLD_": str(64 << 10)}
+#: For instructions: a thread that waits must not spin, since it would count as long as it waits.
+NO_SPINNING = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
 ALLOCATORS: dict[tuple[str, str], dict[str, str]] = {
     **{(kind, "default"): {} for kind in ("time", "memory", "counts")},
     ("time", "warm"): WARM,
     ("memory", "warm"): SEPARATE,
     ("counts", "warm"): {},
+    ("instructions", "default"): NO_SPINNING,
 }
 #: Variables of the user's that change numbers; those that effbench sets itself are not among them.
 TELLING = re.compile(
@@ -45,7 +48,7 @@ TELLING = re.compile(
 def server_environment(kind: str, *, threads: int, allocator: str) -> dict[str, str]:
     """The variables to start a fork server with: glibc and OpenMP read theirs once, at start.
 
-    ``kind``: time, memory or counts. ``allocator``: warm, or default for glibc as it comes.
+    ``kind``: time, memory, counts or instructions. ``allocator``: warm, or default for glibc as it comes.
     """
     if (kind, allocator) not in ALLOCATORS:
         accepted = ", ".join(" ".join(pair) for pair in sorted(ALLOCATORS))
@@ -143,6 +146,13 @@ def physical_memory() -> int:
     import psutil
 
     return int(psutil.virtual_memory().total)
+
+
+def available_memory() -> int:
+    """Bytes that could be taken now without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def memory_limit(root: Path = ROOT) -> int | None:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from effbench.cell import Cell
-from effbench.record import Record
+from effbench.record import FlopsBlock, Record
 from effbench.roofline import Bound, bound
 from effbench.scrutiny import suspicions
 from effbench.stats import median_interval, median_of_medians, process_spread
@@ -40,7 +40,8 @@ class Run:
     """A loaded run.
 
     ``frame`` has one row a cell; ``records`` is every line of the file, stale ones too; ``info`` is
-    ``run.json``; ``visits`` holds the records that count, by cell and in the order of rounds.
+    ``run.json``; ``visits`` holds the records that count, by cell and in the order of rounds; ``folder`` is
+    where it was read from. ``beside`` is another run that a report shows next to this one.
     """
 
     frame: pd.DataFrame
@@ -48,6 +49,8 @@ class Run:
     info: dict[str, Any]
     visits: Mapping[str, Sequence[Record]]
     spread: float | None  # pooled process-to-process deviation of log medians
+    folder: Path
+    beside: Run | None = None
 
     def answer(self, cell_id: str) -> Record | None:
         """The record that decides a cell's status; None while it has no answer."""
@@ -71,10 +74,21 @@ class Run:
         return {n: (before[n], after[n]) for n in sorted(before.keys() & after.keys())}
 
     def values(self, metric: str) -> pd.Series[float]:
-        """One value a row: a column of numbers, or ``total_bytes`` = live + peak."""
+        """One value a row: a column of numbers, or what is derived.
+
+        ``total_bytes`` is live + peak; ``flops_needed`` leaves out the dead parts of tiles,
+        and is empty where nothing says what they are.
+        """
         if metric == "total_bytes":
             return self.frame["live_bytes"] + self.frame["peak_bytes"]
+        if metric == "flops_needed":
+            blocks = [self._flops(cell_id) for cell_id in self.frame["id"]]
+            found = [_plain(block.needed) if block and block.needed else None for block in blocks]
+            return pd.Series(found, index=self.frame.index, dtype="float64")
         return self.frame[metric]
+
+    def _flops(self, cell_id: str) -> FlopsBlock | None:
+        return next((visit.flops for visit in self.visits.get(cell_id, ()) if visit.flops), None)
 
     @cached_property
     def varying(self) -> tuple[str, ...]:
@@ -123,7 +137,11 @@ def load_run(folder: Path | str) -> Run:
     Raises:
         BadInput: there is no run, or a file of it is damaged.
     """
-    info, records = read_info(folder), read_records(folder)
+    return build_run(Path(folder), read_info(folder), read_records(folder))
+
+
+def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
+    """A run from what its files hold."""
     visits = _current_visits(info, records)
     spread = process_spread(_groups(found) for found in visits.values())
     ceilings = info.get("ceilings", {}).get(info.get("environment", ""), {}) or {}
@@ -138,7 +156,7 @@ def load_run(folder: Path | str) -> Run:
         here = frame["id"] == cell_id
         frame.loc[here, "flags"] = [";".join(filter(None, [*frame.loc[here, "flags"], *found]))]
     types = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(("status", "reason", "flags", "id"), "str")
-    return Run(frame.astype(types), records, info, visits, spread)
+    return Run(frame.astype(types), records, info, visits, spread, folder)
 
 
 def write_table(run: Run, path: Path | str | TextIO) -> None:
@@ -284,7 +302,9 @@ def _rates(row: Mapping[str, Any], least: Bound | None) -> dict[str, Any]:
 def _needed(visits: Sequence[Record], flops: float | None) -> float | None:
     """FLOPs without the dead parts of causal tiles, since a kernel may leave them out."""
     needed = next((visit.flops.needed for visit in visits if visit.flops and visit.flops.needed), None)
-    return flops if needed is None else _plain(needed)
+    if needed is None:
+        return flops
+    return _plain(needed) if flops is None else min(flops, _plain(needed))
 
 
 def _plain(counts: Mapping[str, float]) -> float:

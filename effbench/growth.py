@@ -1,10 +1,15 @@
-"""Declared growth, such as ``n^2 d + n d log n``: sums of products of n, d, s, h, r and log n."""
+"""Declared growth, such as ``n^2 d + n d log n``: sums of products of n, d, s, h, r and log n.
+
+What an exponent must be held against: what is *measured* is ``fit``'s business.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 LETTERS = "ndshr"
 #: What is written leaves coefficients out: one term may weigh so many times another of the sum.
@@ -56,3 +61,40 @@ def factors(declared: str, small: Mapping[str, float], large: Mapping[str, float
             )
             grown.append(after / before)
     return min(grown), max(grown)
+
+
+def exponents(
+    declared: str, smaller: Mapping[str, Any], larger: Mapping[str, Any], along: str = "seq"
+) -> tuple[float, float]:
+    """(least, most) exponent of the length or width that a declaration allows between two cells.
+
+    Everything where it says nothing that can be read. A window or rank (s, r) stays small or is about as
+    large as any; one that an option sets beyond the shorter length is cut off by the sequence, and so grows
+    with it.
+
+    Args:
+        smaller, larger: rows of the frame: ``seq``, ``dim``, ``heads`` and ``options`` as JSON.
+            Of blocks and models, what surrounds the mechanism may be all that is seen of it.
+        along: the axis that grows, ``seq`` or ``dim``.
+    """
+    if not declared:
+        return -math.inf, math.inf
+    options = json.loads(smaller["options"]).values()
+    numbers = [v for v in options if isinstance(v, int | float) and not isinstance(v, bool)]
+    sizes: list[tuple[float, float]] = [(1, 1), (1024, 1024)]
+    if any(number > smaller["seq"] for number in numbers):
+        sizes.append((smaller["seq"], larger["seq"]))
+    grown: list[float] = []
+    for before, after in sizes:
+        small, large = (
+            {"n": one["seq"], "d": one["dim"], "h": one["heads"], "s": size, "r": size}
+            for one, size in ((smaller, before), (larger, after))
+        )
+        try:
+            grown += factors(declared, small, large)
+        except ValueError:  # no declaration that can be read
+            return -math.inf, math.inf
+        if smaller.get("level") in ("block", "model"):  # tokens pass what surrounds the mechanism one by one
+            grown += factors("n d + n d^2", small, large)
+    over = math.log(larger[along] / smaller[along])
+    return math.log(min(grown)) / over, math.log(max(grown)) / over

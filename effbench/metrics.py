@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+#: An interval with a larger half-width (share of the value) is shown by its ends.
+WIDE = 0.3
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -28,6 +31,13 @@ class Scale:
         """The number with its unit: ``12.3 ms``."""
         joint = "" if self.unit == "%" else " "
         return f"{self.number(value)}{joint}{self.unit}".rstrip()
+
+    def interval(self, low: float, value: float, high: float) -> str:
+        """Half the width of an interval in per cent; both ends where that would mislead."""
+        share = (high - low) / 2 / value
+        if share >= WIDE:
+            return f"[{self.number(low)}, {self.number(high)}]"
+        return f"±{100 * share:.0f} %" if share >= 0.01 else f"±{100 * share:.1f} %"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +103,7 @@ binary_bytes = _scales(
 )
 percent = _scales([(0.01, "%")])
 
-#: Name -> metric. The names are the frame's columns; ``total_bytes`` is derived: live + peak.
+#: Name -> metric. The names are the frame's columns; ``total_bytes`` and ``flops_needed`` are derived.
 METRICS: dict[str, Metric] = {
     "time_s": Metric(
         title="Time", unit="s", better="lower", format=seconds, gate=Gate(relative=0.05, interval=True)
@@ -118,6 +128,7 @@ METRICS: dict[str, Metric] = {
     "flops": Metric(
         title="FLOPs", unit="FLOP", better="lower", format=_decimal("FLOP"), gate=Gate(relative=1e-6)
     ),
+    "flops_needed": Metric(title="FLOPs needed", unit="FLOP", better="lower", format=_decimal("FLOP")),
     "transcendentals": Metric(title="Transcendentals", unit="", better="lower", format=_decimal("")),
     "instructions": Metric(
         title="Instructions", unit="", better="lower", format=_decimal(""), gate=Gate(relative=0.005)

@@ -18,8 +18,9 @@ from effbench.visit import Visit
 
 #: Seconds that a block takes at least, so that what the other side left in the caches is a small part of it.
 BLOCK_S = 0.02
-#: Seconds between blocks: the threads of the side that is done look for work that long before they sleep.
-PAUSE_S = 0.004
+#: Seconds between blocks: OpenMP threads of the side that is done spin for up to 8 ms before they sleep, and
+#: would take a core from the other side.
+PAUSE_S = 0.012
 #: Blocks come in fours, two a side: so many of them within these seconds.
 FOURS, FOURS_S = (3, 6), 0.4
 
@@ -39,7 +40,7 @@ def visit_pair(visits: tuple[Visit, Visit], *, whole: bool, memory: bool = False
         if not failed and (whole or memory):
             failed = visit.memory(False)
         if not failed and whole:
-            failed = visit.count()
+            failed = visit.instruct(False) or visit.count()
         records.append(failed or visit.record("ok"))
     base, head = (
         record.model_copy(update={"pair": pair if turns or not record.time else None, "side": side})

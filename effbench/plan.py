@@ -34,6 +34,7 @@ class Description:
     same_as: str = ""
     reference: bool = False
     flops: bool = False
+    needed: bool = False
     supports: bool = False
     origin: str = ""
     source: str = ""

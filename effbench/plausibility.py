@@ -39,6 +39,14 @@ FLAGS: Mapping[str, Flag] = {
     "gradient-unverified": Flag("its reference could not be differentiated, so only the output was compared"),
     "no-prediction": Flag("its memory could not be predicted before it ran"),
     "no-counts": Flag("its operators could not be counted; FLOPs are the closed form where there is one"),
+    "random-layout": Flag(
+        "instructions were counted at random addresses, which moves them by about 0.2 % from run to run"
+    ),
+    "counts-differ": Flag(
+        "matrix products and transforms as counted and as declared in closed form part by more than 1 %",
+        (WORK,),
+    ),
+    "uncounted-ops": Flag("some operators have no rule and are not in the FLOPs: see the record", (WORK,)),
     "few-samples": Flag("fewer passes than usual, because one takes long", (TIME,)),
     "unsteady": Flag("the passes of a process drifted or jumped", (TIME,)),
     "visit-failed": Flag("a later visit of this cell failed; the numbers are those of the others", (TIME,)),

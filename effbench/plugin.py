@@ -68,6 +68,7 @@ class Mechanism:
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16", "float64")
     complexity: Complexity | None = None
     flops: Callable[..., Flops] | None = None
+    needed: Callable[..., Flops] | None = None  # likewise, without the dead parts of tiles
     fixed_length: bool = False
     positional: bool = False  # knows where tokens stand, so that a model adds no position embedding
     same_as: str = ""

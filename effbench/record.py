@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from effbench.cell import Cell
 
 SCHEMA = 1
+#: By so much may a closed form of products and transforms be off the count.
+AGREEMENT = 0.01
 
 Status = Literal[
     "ok",
@@ -70,6 +73,22 @@ class FlopsBlock(Part):
     uncounted_ops: dict[str, int] = {}
     bytes_moved: int | None = None
 
+    @property
+    def differs(self) -> bool:
+        """Whether products and transforms as declared are more than 1 % off what was counted.
+
+        A form may declare what is needed or what is done, and is right anywhere between the two.
+        """
+        if self.formula is None or self.counted is None or self.uncounted_ops:
+            return False
+        done, declared = _large(self.counted), _large(self.formula)
+        least = min(done, _large(self.needed)) if self.needed else done
+        return not (1 - AGREEMENT) * least <= declared <= (1 + AGREEMENT) * done
+
+
+def _large(work: Mapping[str, float]) -> float:
+    return work.get("matmul", 0) + work.get("fft", 0)
+
 
 class Record(Part):
     """One visit to one cell."""
@@ -86,6 +105,7 @@ class Record(Part):
     memory: Memory | None = None
     flops: FlopsBlock | None = None
     instructions: int | None = None
+    missing: dict[str, str] = {}  # why a number is empty, by its column
     path: dict[str, str] = {}
     params: int | None = None
     round: int = 0

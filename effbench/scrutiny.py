@@ -5,14 +5,13 @@ A pure function on the frame: nothing is measured, and no number is changed.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from effbench.growth import factors
+from effbench.growth import exponents
 from effbench.plausibility import sound
 
 Row = Mapping[str, Any]
@@ -105,7 +104,7 @@ def _time_doubts(row: Row, shorter: Sequence[Row], about: Mapping[str, str]) -> 
     near = next((other for other in timed if row["seq"] >= _OVER * other["seq"]), None)
     if near is None or near["time_s"] < _FROM_S or not (sound(near, "time_s") and sound(row, "time_s")):
         return []
-    low, high = _declared(row, near, about.get("time", ""))
+    low, high = exponents(about.get("time", ""), near, row)
     exponent = _exponent(row, near, "time_s")
     return ["off-declared"] if not low - _BELOW <= exponent <= high + _ABOVE else []
 
@@ -116,41 +115,12 @@ def _memory_doubts(row: Row, shorter: Sequence[Row], about: Mapping[str, str]) -
     near = next((other for other in known if row["seq"] >= _OVER * other["seq"]), None)
     if near is None or pd.isna(row["alloc_bytes"]) or near["alloc_bytes"] < _FROM_BYTES:
         return []
-    _, high = _declared(row, near, about.get("memory", ""))
+    _, high = exponents(about.get("memory", ""), near, row)
     return ["memory-off-declared"] if _exponent(row, near, "alloc_bytes") > high + _ABOVE else []
 
 
 def _exponent(row: Row, shorter: Row, metric: str) -> float:
     return math.log(row[metric] / shorter[metric]) / math.log(row["seq"] / shorter["seq"])
-
-
-def _declared(row: Row, shorter: Row, declared: str) -> tuple[float, float]:
-    """(least, most) exponent of the length that a declaration allows; everything where it says nothing.
-
-    A window or rank (s, r) stays small or is about as large as any; one that an option sets beyond the
-    shorter length is cut off by the sequence, and so grows with it.
-    """
-    if not declared:
-        return -math.inf, math.inf
-    options = json.loads(row["options"]).values()
-    numbers = [v for v in options if isinstance(v, int | float) and not isinstance(v, bool)]
-    sizes: list[tuple[float, float]] = [(1, 1), (1024, 1024)]
-    if any(number > shorter["seq"] for number in numbers):
-        sizes.append((shorter["seq"], row["seq"]))
-    grown: list[float] = []
-    for before, after in sizes:
-        small, large = (
-            {"n": one["seq"], "d": one["dim"], "h": one["heads"], "s": size, "r": size}
-            for one, size in ((shorter, before), (row, after))
-        )
-        try:
-            grown += factors(declared, small, large)
-        except ValueError:  # no declaration that can be read
-            return -math.inf, math.inf
-    if row["level"] in ("block", "model"):  # what stands around the mechanism grows as the length does
-        grown.append(row["seq"] / shorter["seq"])
-    over = math.log(row["seq"] / shorter["seq"])
-    return math.log(min(grown)) / over, math.log(max(grown)) / over
 
 
 def _of_other_capacity(setting: Sequence[Row], baseline: str) -> Iterator[Row]:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from effbench import perf
 from effbench.cell import Cell
 from effbench.environment import server_environment
 from effbench.processes import PROGRAM, Server
+
+
+class FixedServer(Server):
+    """A server whose children have the same addresses in every run, where the system allows it."""
+
+    def spawn(self) -> None:
+        """Start it so."""
+        with perf.fixed_layout():
+            super().spawn()
 
 
 class Servers:
@@ -17,6 +27,7 @@ class Servers:
         """``program`` and ``folder`` say how and where each server is started."""
         self._program, self._folder = program, folder
         self._servers: dict[tuple[str, int, str, int], Server] = {}
+        self.instructions_missing = perf.missing(perf.INSTRUCTIONS)  # why; None where they can be counted
 
     def get(self, kind: str, *, threads: int, allocator: str, replicate: int = 0) -> Server:
         """The server for a kind of question; ``replicate`` tells apart several of one kind."""
@@ -24,13 +35,17 @@ class Servers:
         key = (kind, threads, allocator, replicate)
         if key not in self._servers:
             settings = server_environment(kind, threads=threads, allocator=allocator)
-            self._servers[key] = Server(kind, settings, self._program, self._folder)
+            make = FixedServer if kind == "instructions" else Server
+            self._servers[key] = make(kind, settings, self._program, self._folder)
         return self._servers[key]
 
     def start(self, cells: Sequence[Cell], rounds: int) -> None:
         """Start every server that visits to these cells will need, all at once, before anything is timed."""
         kinds = [("memory", 0), ("counts", 0), *(("time", replicate) for replicate in range(rounds))]
-        start_all(self.wanted(cells, kinds))
+        wanted = self.wanted(cells, kinds)
+        if self.instructions_missing is None:
+            wanted.append(self.get("instructions", threads=1, allocator="default"))
+        start_all(wanted)
 
     def wanted(self, cells: Sequence[Cell], kinds: Iterable[tuple[str, int]]) -> list[Server]:
         """The servers of these kinds and replicates that visits to these cells will need."""

@@ -84,7 +84,7 @@ def plan_only(request: Request) -> tuple[Plan, list[Mapping[str, Any]]]:
             reason, formula = visitor.surveys.get(cell.id, (None, None))
             answer: Mapping[str, Any] = {}
             if description.error is None and reason is None:
-                answer = visitor.ask("counts", cell, "counts", spec=description.spec).answer
+                answer = visitor.predict(cell, description.spec).answer
             known.append({"unsupported": description.error or reason, "formula": formula, **answer})
         return plan, known
 

@@ -106,9 +106,9 @@ def read_records(folder: Path | str) -> list[Record]:
     if not path.exists():
         return []
     *lines, tail = path.read_bytes().split(b"\n")
-    found = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    found = [parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
     if _is_whole(tail):
-        found.append(_parse(tail, f"{path}:{len(lines) + 1}"))
+        found.append(parse(tail, f"{path}:{len(lines) + 1}"))
     return found
 
 
@@ -133,7 +133,12 @@ def read_info(folder: Path | str) -> dict[str, Any]:
     return info
 
 
-def _parse(line: bytes, where: str) -> Record:
+def parse(line: bytes, where: str) -> Record:
+    """One line of ``records.jsonl``.
+
+    Raises:
+        BadInput: it is damaged, or of a newer effbench; the message begins with ``where``.
+    """
     try:
         raw = json.loads(line)
     except ValueError as error:

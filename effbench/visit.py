@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from effbench import effort
+from effbench.answers import Answers
 from effbench.cell import Budget, Cell
 from effbench.errors import BadInput
 from effbench.plan import Description
 from effbench.processes import Conversation, Outcome
-from effbench.record import FlopsBlock, Memory, Record, Status, Time
+from effbench.record import Record
 from effbench.servers import Servers
 from effbench.status import judge
 
 _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
 _MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
-_FEW_CALLS = 20_000  # the profiler keeps about 15 KB for every operator call
-_PROFILED_S = 0.5  # a pass that may be made once more under the profiler, which is slower
-_CHEAP_S = 0.1  # a pass that may be made some times more
-_SLOW_S = 0.3  # a pass whose memory is taken cold, after one at a quarter of the length
+_PREDICT_S = 2.0
 _MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
 _EXCESS, _EXCESS_BYTES = 1.25, 8 << 20  # resident beyond this much of what was asked for is in doubt
 _HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
@@ -42,6 +38,7 @@ class Visitor:
     path: Sequence[str] = field(default_factory=lambda: list(sys.path))  # what children can import from
     faster: Mapping[str, str] = field(default_factory=dict)  # dtype -> provider that gemm auto means
     surveys: dict[str, tuple[str | None, dict[str, float] | None]] = field(default_factory=dict)
+    needed: dict[str, dict[str, float] | None] = field(default_factory=dict)  # closed-form, by cell
     _checked: dict[str, Outcome] = field(default_factory=dict)
 
     def describe(self, spec: str, *, threads: int, source: str = "") -> Description:
@@ -68,27 +65,28 @@ class Visitor:
         request = {"spec": description.spec, "cells": [asdict(cell) for cell in cells], **self._limits()}
         asked = {"question": "survey", **request}
         outcome = server.ask(asked, log=self.log("survey"), allow=self.budget.load_timeout)
-        answers = outcome.answer.get("cells") or [(None, None)] * len(cells)
-        for cell, (reason, formula) in zip(cells, answers, strict=True):
-            self.surveys[cell.id] = (reason, formula)
+        answers = outcome.answer.get("cells") or [(None, None, None)] * len(cells)
+        for cell, (reason, formula, needed) in zip(cells, answers, strict=True):
+            self.surveys[cell.id], self.needed[cell.id] = (reason, formula), needed
 
     def first(
         self, cell: Cell, description: Description, *, predicted: float | None, until: float | None
     ) -> Record:
-        """The first visit: check, prediction, time, memory and counts."""
+        """The first visit: check, prediction, time, memory, instructions and counts."""
         visit = Visit(self, cell, description, 0, until)
         if description.error is not None:
             return visit.record("error", "load", description.error)
         reason, formula = self.surveys.get(cell.id, (None, None))
         if reason is not None:
             return visit.record("unsupported", "check", reason)
-        visit.flops["formula"] = formula
+        visit.flops |= {"formula": formula, "needed": self.needed.get(cell.id)}
         single = predicted is not None and predicted > self.budget.costly
         return (
             visit.check()
             or visit.predict()
             or visit.time(single)
             or visit.memory(single)
+            or visit.instruct(single)
             or visit.count()
             or visit.record("ok")
         )
@@ -111,10 +109,12 @@ class Visitor:
     def begin(self, kind: str, cell: Cell, question: str, *, replicate: int = 0, **more: Any) -> Conversation:
         """Put a question about a cell to a child."""
         allocator = more.pop("allocator", cell.allocator)
-        server = self.servers.get(kind, threads=cell.threads, allocator=allocator, replicate=replicate)
+        threads = 1 if kind == "instructions" else cell.threads  # several share their work by chance
+        server = self.servers.get(kind, threads=threads, allocator=allocator, replicate=replicate)
         until = more.pop("until", None)
         provider = self.faster.get(cell.dtype, "torch") if cell.gemm == "auto" else cell.gemm
-        request = {"question": question, "cell": asdict(cell), "gemm": provider, "seed": self.seed}
+        asked = asdict(cell) | ({"threads": threads} if kind == "instructions" else {})
+        request = {"question": question, "cell": asked, "gemm": provider, "seed": self.seed}
         return server.begin(
             {**request, **self._limits(), **more},
             log=self.log(cell.id),
@@ -122,6 +122,10 @@ class Visitor:
             memory=more.get("memory_limit", self.budget.memory_limit) + _WATCHDOG_SLACK,
             until=until,
         )
+
+    def predict(self, cell: Cell, spec: str, *, seconds: float = _PREDICT_S, **more: Any) -> Outcome:
+        """Ask for the counts on fake tensors, which may take so many seconds."""
+        return self.ask("counts", cell, "counts", spec=spec, count_seconds=seconds, **more)
 
     def checked(self, cell: Cell, spec: str, until: float | None) -> Outcome:
         """The comparison with the reference, once for all cells that only differ in size or level."""
@@ -147,25 +151,22 @@ class Visitor:
         return self.logs / f"{name}.log"
 
 
-class Visit:
-    """The answers to one visit as they come in; a step returns a record where the visit ends with it."""
+class Visit(Answers):
+    """The steps of one visit, each a question; a step returns a record where the visit ends with it."""
 
     def __init__(
         self, visitor: Visitor, cell: Cell, description: Description, round_: int, until: float | None
     ) -> None:
-        self.visitor, self.cell, self.description = visitor, cell, description
-        self.round, self.until = round_, until
-        self.flags: list[str] = []
-        self.flops: dict[str, Any] = {}
-        self._time: dict[str, Any] | None = None
-        self._memory: dict[str, Any] = {}
-        self._calls: int | None = None
+        budget = visitor.budget
+        super().__init__(
+            cell,
+            source=description.source,
+            environment=visitor.environment,
+            round_=round_,
+            limits={"memory_limit": budget.memory_limit, "cell_timeout": budget.cell_timeout},
+        )
+        self.visitor, self.description, self.until = visitor, description, until
         self._live = 0
-        self._params: int | None = None
-        self._path: dict[str, str] = {}
-        self._process = ""
-        self._started = datetime.now(UTC)
-        self._clock = time.monotonic()
 
     def check(self) -> Record | None:
         """Compare with the reference: no speed is reported for what is wrong."""
@@ -175,12 +176,14 @@ class Visit:
 
     def predict(self) -> Record | None:
         """Count on fake tensors; refuse what cannot fit."""
-        answer = self._counted(self._ask("counts", "counts"))
-        if answer is None:
+        spec, until = self.description.spec, self.until
+        answer = self.visitor.predict(self.cell, spec, until=until).answer
+        if answer.get("status") == "unsupported":
+            return self.record("unsupported", "build", answer["reason"])
+        self.take_counts(answer)
+        if answer.get("status") != "ok":
             self.flags.append("no-prediction")
             return None
-        if "reason" in answer:
-            return self.record("unsupported", "build", answer["reason"])
         predicted = answer.get("peak_bytes")
         self._memory["predicted_bytes"], self._live = predicted, answer["live_bytes"]
         if predicted is None:
@@ -238,82 +241,47 @@ class Visit:
 
     def memory(self, single: bool) -> Record | None:
         """Peak memory of one pass: cold where a pass is costly, else warmed up and repeated."""
-        seconds = self._seconds()
-        cold = single or seconds > _SLOW_S
-        repeats = 3 if seconds < _CHEAP_S else 1
-        profiled = seconds < _PROFILED_S and self._calls is not None and self._calls < _FEW_CALLS
-        patience = self.visitor.budget.cell_timeout + 30 + 6 * seconds * (repeats + 2)
-        outcome = self._ask(
-            "memory",
-            "memory",
-            cold=cold,
-            repeats=repeats,
-            alloc=profiled,
-            memory_timeout=patience,
-        )
+        seconds = self.seconds
+        how, left_out = effort.for_memory(seconds, single=single, calls=self._calls)
+        self._missing |= left_out
+        patience = self.visitor.budget.cell_timeout + 30 + 6 * seconds * (how["repeats"] + 2)
+        outcome = self._ask("memory", "memory", memory_timeout=patience, **how)
         if outcome.answer.get("status") == "ok":
             self._memory = {**outcome.answer["memory"], **self._memory}
             asked = self._memory["alloc_bytes"] or self._memory.get("predicted_bytes")
             peak = self._memory["peak_bytes"]
+            if peak is None:
+                self._missing["peak_bytes"] = "this system does not tell how much a pass adds to a process"
             if asked and peak and peak > _EXCESS * asked + _EXCESS_BYTES:
                 self.flags.append("resident-excess")
         return self._unless_ok(outcome)
 
+    def instruct(self, single: bool) -> Record | None:
+        """Retired instructions, where the processor counts them; they decide no status."""
+        asked, reason = effort.for_instructions(self.cell, self.seconds, single=single)
+        if reason := self.visitor.servers.instructions_missing or reason:
+            self._missing["instructions"] = reason
+            return None
+        outcome = self._ask("instructions", "instructions", allocator="default", **asked)
+        if (counted := outcome.answer.get("instructions")) is None:
+            self._missing["instructions"] = judge(outcome)[2] or outcome.ended
+            return None
+        self._instructions = int(counted)
+        self.flags += ["random-layout"] * (not outcome.answer["fixed_layout"])
+        return None
+
     def count(self) -> Record | None:
         """Count on real tensors where fake ones would not do and a pass is cheap."""
-        if self.flops.get("counted") is None and self._seconds() < _CHEAP_S:
-            self._counted(self._ask("counts", "counts", real=True))
+        if self.flops.get("counted") is None and self.seconds < effort.CHEAP_S:
+            self.take_counts(self._ask("counts", "counts", real=True).answer)
         if self.flops.get("counted") is None:
             self.flags.append("no-counts")
         return None
-
-    def record(self, status: Status, stage: str = "", reason: str = "", caused_by: str = "") -> Record:
-        """What the visit came to; numbers only where it is ok."""
-        ok = status == "ok"
-        budget = self.visitor.budget
-        return Record(
-            id=self.cell.id,
-            cell=asdict(self.cell),
-            status=status,
-            stage=stage,
-            reason=reason,
-            caused_by=caused_by,
-            flags=list(dict.fromkeys(self.flags)),
-            time=Time(**self._time) if ok and self._time else None,
-            memory=Memory(**self._memory) if ok and self._memory else None,
-            flops=FlopsBlock(**self.flops) if ok and self.flops else None,
-            path=self._path if ok else {},
-            params=self._params if ok else None,
-            round=self.round,
-            source=self.description.source,
-            environment=self.visitor.environment,
-            started=self._started.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            took_s=round(time.monotonic() - self._clock, 3),
-            process=self._process,
-            limits={"memory_limit": budget.memory_limit, "cell_timeout": budget.cell_timeout},
-        )
 
     def _ask(self, kind: str, question: str, **more: Any) -> Outcome:
         return self.visitor.ask(
             kind, self.cell, question, spec=self.description.spec, until=self.until, **more
         )
-
-    def _counted(self, outcome: Outcome) -> Mapping[str, Any] | None:
-        """The counts of an answer; a reason where the cell is unsupported; None where there are none."""
-        answer = outcome.answer
-        if answer.get("status") == "unsupported":
-            return answer
-        if answer.get("status") != "ok":
-            return None
-        if "counted" not in answer:
-            return answer
-        for key in ("counted", "needed", "uncounted_ops", "bytes_moved"):
-            self.flops[key] = answer[key]
-        self._calls = answer["calls"]
-        return answer
-
-    def _seconds(self) -> float:
-        return statistics.median(self._time["samples_s"]) if self._time and self.timed else 0.0
 
     def _unless_ok(self, outcome: Outcome) -> Record | None:
         status, stage, reason = judge(outcome)

@@ -1,4 +1,4 @@
-"""Answers one question in a child process: describe, survey, check, counts, time, memory, ceilings, verify.
+"""Answers one question in a child process: describe, survey, check, counts, time, memory, and so on.
 
 The child reads one line of JSON from its channel and writes lines of JSON: ``{"stage", "allow"}``
 before each part (the seconds that the part may take), and at last ``{"stage", "answer"}``. Every
@@ -10,27 +10,27 @@ from __future__ import annotations
 import gc
 import operator
 import os
-import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from effbench import ceilings, environment, products
+from effbench import ceilings, environment, perf, prediction, products
 from effbench.attention import kernels_of_call
 from effbench.cell import Cell
 from effbench.check import check
 from effbench.conformance import checks_for
-from effbench.declaration import describe, formula, unsupported
+from effbench.declaration import describe, formula, needed, unsupported
 from effbench.dialogue import Visit, failure
 from effbench.limits import limit_memory
-from effbench.meters import blocks, counts, memory, resident, time
+from effbench.meters import blocks, counts, instructions, memory, resident, time
 from effbench.meters.neighbours import neighbours
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
@@ -39,7 +39,6 @@ from effbench.subject import Subject, build_subject, quarter
 _WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
 _SETTLE_S = 2.0  # this much more
 _COMPILE_S = 600.0
-_PREDICT_S = 2
 
 
 def prepare(kind: str) -> None:
@@ -78,11 +77,12 @@ def _describe(visit: Visit) -> dict[str, Any]:
 
 
 def _survey(visit: Visit) -> dict[str, Any]:
-    """For each cell, why it is not supported (None where it is) and its closed-form FLOPs."""
+    """For each cell, why it is not supported (None where it is); its closed-form FLOPs, done and needed."""
     mechanism = _mechanism(visit)
     visit.enter("check", visit.request["load_timeout"])
     cells = [Cell(**cell) for cell in visit.request["cells"]]
-    return {"cells": [[unsupported(mechanism, cell), formula(mechanism, cell)] for cell in cells]}
+    asked = (unsupported, formula, needed)
+    return {"cells": [[each(mechanism, cell) for each in asked] for cell in cells]}
 
 
 def _check(visit: Visit) -> dict[str, Any]:
@@ -97,25 +97,24 @@ def _check(visit: Visit) -> dict[str, Any]:
 def _counts(visit: Visit) -> dict[str, Any]:
     """FLOPs and bytes by kind and the predicted peak; on fake tensors unless ``real`` is asked."""
     mechanism, cell = _opened(visit)
-    real = visit.request.get("real", False)
-    visit.enter("counts" if real else "predict", visit.request["cell_timeout"] if real else 3 * _PREDICT_S)
-    if not real:
-        signal.signal(signal.SIGALRM, _too_long)
-        signal.setitimer(signal.ITIMER_REAL, _PREDICT_S)
-    with nullcontext() if real else FakeTensorMode():
-        subject = build_subject(mechanism, cell, seed=0, ring=1, empty=not real)
-        live = sum(t.numel() * t.element_size() for t in subject.live)
-        try:
-            counted = counts.count(lambda: subject.call(0))
-        except Exception:
-            traceback.print_exc()  # what has to be in place is known all the same
-            counted = {}
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    return {"status": "ok", "live_bytes": live, **counted}
+    if visit.request.get("real"):
+        visit.enter("counts", visit.request["cell_timeout"])
+        return {"status": "ok", **prediction.on_real_tensors(mechanism, cell)}
+    seconds = visit.request["count_seconds"]
+    visit.enter("predict", 2 * seconds + 2)
+    return {"status": "ok", **prediction.on_fake_tensors(mechanism, cell, seconds=seconds)}
 
 
-def _too_long(*_: Any) -> None:
-    raise TimeoutError(f"took more than {_PREDICT_S} s")
+def _instructions(visit: Visit) -> dict[str, Any]:
+    """Retired instructions of one pass on one thread."""
+    request = visit.request
+    with perf.Counter(perf.INSTRUCTIONS) as counter:  # open before any thread starts that it shall follow
+        mechanism, cell = _opened(visit)
+        warm = _quarter_pass(visit, mechanism, cell) if request["cold"] else None
+        subject = _built(visit, mechanism, cell, ring=2)
+        tick = partial(visit.enter, "counts", request["cell_timeout"] + 30)
+        found = instructions.measure(subject.call, counter=counter, warm=warm, tick=tick)
+    return {"status": "ok", "instructions": found, "fixed_layout": perf.layout_is_fixed()}
 
 
 def _time(visit: Visit) -> dict[str, Any]:
@@ -291,6 +290,7 @@ QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "time": _time,
     "blocks": _blocks,
     "memory": _memory,
+    "instructions": _instructions,
     "ceilings": _ceilings,
     "laws": _laws,
     "verify": _verify,

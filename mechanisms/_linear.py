@@ -38,6 +38,11 @@ def pairs(n: int) -> int:
     return n // CHUNK * CHUNK**2 + (n % CHUNK) ** 2
 
 
+def visible_pairs(n: int) -> int:
+    """Those of them that are not of the future."""
+    return (pairs(n) + n) // 2
+
+
 class Work:
     """The pieces of a tile that forward and backward share; each is overwritten by the next tile's."""
 

@@ -95,6 +95,16 @@ def check_length(n: int, built: int) -> None:
         raise ValueError(f"this module was built for sequences of at most {built} tokens and was given {n}")
 
 
+def all_pairs(n: int, *, causal: bool) -> int:
+    """Pairs of tokens, the future's among them."""
+    return n * n
+
+
+def visible_pairs(n: int, *, causal: bool) -> int:
+    """Pairs of a token and a token that it sees: what a definition needs, whatever tiles hold."""
+    return n * (n + 1) // 2 if causal else n * n
+
+
 def occurs(flags: Tensor) -> bool:
     """Whether a rare case arises: one look at the values, where there are values to look at."""
     if isinstance(flags, FakeTensor) or flags.is_meta or torch.compiler.is_compiling():

@@ -197,3 +197,11 @@ def pairs(n: int, columns: int, window: int | None, *, causal: bool) -> int:
         (ends[i] - i * tile) * (ends[i if causal else min(count - 1, i + reach)] - max(0, i - reach) * tile)
         for i in range(count)
     )
+
+
+def visible_pairs(n: int, columns: int, window: int | None, *, causal: bool) -> int:
+    """How many pairs the definition needs: those within the window, if there is one."""
+    reach = n if window is None else min(window, n)
+    if causal:
+        return reach * n - reach * (reach - 1) // 2
+    return n + (reach - 1) * (2 * n - reach) if reach else 0  # the diagonal, and those on either side

@@ -11,6 +11,9 @@ Wq, Wk and Wv, and its parameter counts (table 3) are 3 d^2 and w: there is no o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -122,19 +125,20 @@ def flops(
     rank: int | None = 64,
     gate: str = "sigmoid",
     window: int | None = None,
+    pairs: Callable[..., int] = _tiles.pairs,
 ) -> Flops:
     """Projections, tiles of exp(w), and their products with [exp(k) v, exp(k)]."""
     train, c, n = mode == "train", shape.batch * shape.dim, shape.seq
-    pairs = _tiles.pairs(n, c, window, causal=causal)
+    held = pairs(n, c, window, causal=causal)
     r = rank or 0
     project = 3 * 2 * n * c * shape.dim
     # Backward: exp(w) again; the gradients of keys and of w; those of both factors.
-    mix = pairs * (4 * c + 2 * r) + train * pairs * (8 * c + 6 * r)
+    mix = held * (4 * c + 2 * r) + train * held * (8 * c + 6 * r)
     own = n * c * (10 + 30 * train)
     return Flops(
         matmul=project * (3 if train else 1) + mix,
-        elementwise=own + train * pairs,
-        transcendental=(pairs + (1 + (gate in _gate.TRANSCENDENTAL)) * n * c) * (2 if train else 1),
+        elementwise=own + train * held,
+        transcendental=(held + (1 + (gate in _gate.TRANSCENDENTAL)) * n * c) * (2 if train else 1),
     )
 
 
@@ -146,6 +150,7 @@ MECHANISM = Mechanism(
     reference=reference,
     complexity=Complexity(time="n^2 d + n^2 r + n d^2", memory="n d + n r"),
     flops=flops,
+    needed=partial(flops, pairs=_tiles.visible_pairs),
     fixed_length=True,
     positional=True,
 )

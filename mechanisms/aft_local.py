@@ -16,10 +16,13 @@ bias.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from effbench.mechanisms import _aft, _gate
+from effbench.mechanisms import _aft, _gate, _tiles
 from effbench.mechanisms.aft_full import AFTFull, reference
 from effbench.mechanisms.aft_full import flops as flops_full
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
@@ -67,8 +70,9 @@ def flops(
     window: int = 256,
     rank: int | None = 64,
     gate: str = "sigmoid",
+    pairs: Callable[..., int] = _tiles.pairs,
 ) -> Flops:
-    return flops_full(shape, causal=causal, mode=mode, rank=rank, gate=gate, window=window)
+    return flops_full(shape, causal=causal, mode=mode, rank=rank, gate=gate, window=window, pairs=pairs)
 
 
 MECHANISM = Mechanism(
@@ -79,6 +83,7 @@ MECHANISM = Mechanism(
     reference=reference,
     complexity=Complexity(time="n s d + n s r + n d^2", memory="n d + n r"),
     flops=flops,
+    needed=partial(flops, pairs=_tiles.visible_pairs),
     fixed_length=True,
     positional=True,
 )

@@ -10,6 +10,9 @@ a masked product within a chunk, the sum over earlier chunks as an e x e state. 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -76,15 +79,17 @@ def reference(module: LinearAttention, x: Tensor) -> Tensor:
     return torch.cat(heads, dim=-1) @ module.out.weight.T
 
 
-def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
+def flops(
+    shape: Shape, *, causal: bool = False, mode: str = "forward", pairs: Callable[[int], int] = _linear.pairs
+) -> Flops:
     b, n, d, train = shape.batch, shape.seq, shape.dim, mode == "train"
     e = d // shape.heads
     project = 4 * 2 * b * n * d * d
     state, wide = n * d * (e + 1), shape.heads * (e + 1)  # multiply-adds with a state; columns of [v, 1]
     if causal:
-        pairs = _linear.pairs(n)
-        mix = 2 * state + pairs * (d + wide)
-        back = 4 * state + n * d * e + pairs * (4 * d + wide)
+        held = pairs(n)
+        mix = 2 * state + held * (d + wide)
+        back = 4 * state + n * d * e + held * (4 * d + wide)
     else:
         mix, back = 2 * state, 3 * state + n * d * e
     return Flops(
@@ -102,4 +107,5 @@ MECHANISM = Mechanism(
     reference=reference,
     complexity=Complexity(time="n d^2", memory="n d"),
     flops=flops,
+    needed=partial(flops, pairs=_linear.visible_pairs),
 )

@@ -8,6 +8,8 @@ Paper: Vaswani et al. 2017, arXiv:1706.03762, equation 1, section 3.2.2. Project
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -56,13 +58,19 @@ def reference(module: MultiHeadAttention, x: Tensor) -> Tensor:
     return torch.cat(heads, dim=-1) @ module.out.weight.T
 
 
-def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
+def flops(
+    shape: Shape,
+    *,
+    causal: bool = False,
+    mode: str = "forward",
+    pairs: Callable[..., int] = _parts.all_pairs,
+) -> Flops:
     """The written-out form computes the future too, and masks it."""
     b, n, d, h = shape.batch, shape.seq, shape.dim, shape.heads
-    times = 3 if mode == "train" else 1
-    scores = b * h * n * n
+    times, held = 3 if mode == "train" else 1, pairs(n, causal=causal)
+    scores = b * h * held
     return Flops(
-        matmul=times * (4 * 2 * b * n * d * d + 4 * b * n * n * d),
+        matmul=times * (4 * 2 * b * n * d * d + 4 * b * held * d),
         elementwise=(5 + 4 * (mode == "train")) * scores,
         transcendental=scores,
     )
@@ -76,4 +84,5 @@ MECHANISM = Mechanism(
     reference=reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="h n^2 + n d"),
     flops=flops,
+    needed=partial(flops, pairs=_parts.visible_pairs),
 )

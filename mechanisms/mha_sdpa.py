@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from effbench.mechanisms import _parts
 from effbench.mechanisms.mha import MultiHeadAttention, reference
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
@@ -23,10 +24,13 @@ class FusedAttention(MultiHeadAttention):
 
 
 def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
-    """Backward computes the scores again: five products of n^2 d where forward has two."""
+    """What is needed, since the kernel and its tiles are torch's affair.
+
+    Backward computes the scores again: five products of n^2 d where forward has two.
+    """
     b, n, d, h = shape.batch, shape.seq, shape.dim, shape.heads
     train = mode == "train"
-    pairs = n * (n + 1) // 2 if causal else n * n
+    pairs = _parts.visible_pairs(n, causal=causal)
     return Flops(
         matmul=(3 if train else 1) * 8 * b * n * d * d + (14 if train else 4) * b * pairs * d,
         elementwise=(9 if train else 4) * b * h * pairs,
@@ -42,5 +46,6 @@ MECHANISM = Mechanism(
     reference=reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
     flops=flops,
+    needed=flops,
     same_as="mha",
 )

@@ -10,6 +10,9 @@ Paper: Vaswani et al. 2017, arXiv:1706.03762, equation 1; by tiles: Rabe and Sta
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor
 
 from effbench.mechanisms import _parts, _tiled
@@ -31,14 +34,16 @@ class TiledAttention(MultiHeadAttention):
         return tiled_attention(q, k, v, causal=self.causal)
 
 
-def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
+def flops(
+    shape: Shape, *, causal: bool = False, mode: str = "forward", pairs: Callable[..., int] = _tiled.pairs
+) -> Flops:
     """Backward computes the scores again: five products of n^2 d where forward has two."""
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
-    pairs = _tiled.pairs(n, causal=causal)
+    held = pairs(n, causal=causal)
     return Flops(
-        matmul=4 * 2 * b * n * d * d * (3 if train else 1) + b * pairs * d * (14 if train else 4),
-        elementwise=b * h * pairs * (11 if train else 4),
-        transcendental=b * h * pairs * (2 if train else 1),
+        matmul=4 * 2 * b * n * d * d * (3 if train else 1) + b * held * d * (14 if train else 4),
+        elementwise=b * h * held * (11 if train else 4),
+        transcendental=b * h * held * (2 if train else 1),
     )
 
 
@@ -50,5 +55,6 @@ MECHANISM = Mechanism(
     reference=reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
     flops=flops,
+    needed=partial(flops, pairs=_parts.visible_pairs),
     same_as="mha",
 )

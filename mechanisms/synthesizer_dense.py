@@ -9,6 +9,8 @@ projections as in MHA.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -64,9 +66,11 @@ def score_flops(shape: Shape, *, causal: bool, mode: str, groups: int, **more: _
     return _synthesizer.projection_flops(shape, mode=mode) + products_of_rows
 
 
-def flops(shape: Shape, *, causal: bool = False, mode: str = "forward") -> Flops:
+def flops(
+    shape: Shape, *, causal: bool = False, mode: str = "forward", pairs: _synthesizer.Pairs = _tiled.pairs
+) -> Flops:
     """Backward computes the softmax again: five products of n^2 d where forward has two."""
-    asked = {"causal": causal, "mode": mode, "groups": shape.batch * shape.heads, "pairs": _tiled.pairs}
+    asked = {"causal": causal, "mode": mode, "groups": shape.batch * shape.heads, "pairs": pairs}
     return _synthesizer.flops(shape, scores=score_flops(shape, **asked), **asked)
 
 
@@ -78,6 +82,7 @@ MECHANISM = Mechanism(
     reference=_synthesizer.reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
     flops=flops,
+    needed=partial(flops, pairs=_parts.visible_pairs),
     fixed_length=True,
     positional=True,
 )

@@ -12,6 +12,7 @@ a is ceil(sqrt N) where not given, b = ceil(N / a), and the first N (or n) produ
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -83,16 +84,31 @@ class SynthesizerFactorizedDense(_synthesizer.Synthesizer):
         return synthesizer_factorized_dense(hidden, v, first, second, causal=self.causal)
 
 
-def score_flops(shape: Shape, *, causal: bool, mode: str, groups: int, factor: int | None = None) -> float:
+def score_flops(
+    shape: Shape,
+    *,
+    causal: bool,
+    mode: str,
+    groups: int,
+    factor: int | None = None,
+    pairs: _synthesizer.Pairs = _rows.row_pairs,
+) -> float:
     """Factors as products (twice for the softmax, once for each gradient); rows are no matrix product."""
     train, e = mode == "train", shape.dim // shape.heads
     factors = groups * shape.seq * e * sum(factor_sizes(shape.seq, factor)) * (8 if train else 2)
-    slopes = groups * _rows.row_pairs(shape.seq, causal=causal) * (4 if train else 0)
+    slopes = groups * pairs(shape.seq, causal=causal) * (4 if train else 0)
     return _synthesizer.projection_flops(shape, mode=mode) + factors + slopes
 
 
-def flops(shape: Shape, *, causal: bool = False, mode: str = "forward", factor: int | None = None) -> Flops:
-    asked = {"causal": causal, "mode": mode, "groups": shape.batch * shape.heads}
+def flops(
+    shape: Shape,
+    *,
+    causal: bool = False,
+    mode: str = "forward",
+    factor: int | None = None,
+    pairs: _synthesizer.Pairs = _rows.row_pairs,
+) -> Flops:
+    asked = {"causal": causal, "mode": mode, "groups": shape.batch * shape.heads, "pairs": pairs}
     return _synthesizer.flops(shape, scores=score_flops(shape, factor=factor, **asked), **asked)
 
 
@@ -104,6 +120,7 @@ MECHANISM = Mechanism(
     reference=_synthesizer.reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
     flops=flops,
+    needed=partial(flops, pairs=_parts.visible_pairs),
     fixed_length=True,
     positional=True,
 )

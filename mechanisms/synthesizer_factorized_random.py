@@ -9,6 +9,8 @@ synthesizer-random do. Value and output projections as in MHA.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -57,8 +59,15 @@ def score_flops(
     return _synthesizer.product_flops(shape, causal=causal, mode=mode, groups=groups, width=rank, **more)
 
 
-def flops(shape: Shape, *, causal: bool = False, mode: str = "forward", rank: int = 8) -> Flops:
-    asked = {"causal": causal, "mode": mode, "groups": shape.heads, "pairs": _tiled.pairs}
+def flops(
+    shape: Shape,
+    *,
+    causal: bool = False,
+    mode: str = "forward",
+    rank: int = 8,
+    pairs: _synthesizer.Pairs = _tiled.pairs,
+) -> Flops:
+    asked = {"causal": causal, "mode": mode, "groups": shape.heads, "pairs": pairs}
     return _synthesizer.flops(shape, scores=score_flops(shape, rank=rank, **asked), **asked)
 
 
@@ -70,6 +79,7 @@ MECHANISM = Mechanism(
     reference=_synthesizer.reference,
     complexity=Complexity(time="n^2 d + h n^2 r + n d^2", memory="n d + h n r"),
     flops=flops,
+    needed=partial(flops, pairs=_parts.visible_pairs),
     fixed_length=True,
     positional=True,
 )

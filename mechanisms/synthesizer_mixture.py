@@ -10,6 +10,7 @@ set of alphas for all heads of the layer, equal at the start. ``components`` say
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -123,9 +124,11 @@ class SynthesizerMixture(_synthesizer.Synthesizer):
         return synthesizer_mixture(v, self.scores.terms(v.shape[2], *tensors), causal=self.causal)
 
 
-def dot_flops(shape: Shape, *, causal: bool, mode: str, groups: int) -> float:
+def dot_flops(shape: Shape, *, causal: bool, mode: str, groups: int, pairs: _synthesizer.Pairs) -> float:
     width = shape.dim // shape.heads
-    rows = _synthesizer.product_flops(shape, causal=causal, mode=mode, groups=groups, width=width)
+    rows = _synthesizer.product_flops(
+        shape, causal=causal, mode=mode, groups=groups, width=width, pairs=pairs
+    )
     return 2 * _synthesizer.projection_flops(shape, mode=mode) + rows
 
 
@@ -139,11 +142,17 @@ SCORE_FLOPS = {
 
 
 def flops(
-    shape: Shape, *, causal: bool = False, mode: str = "forward", components: str = "random+dot"
+    shape: Shape,
+    *,
+    causal: bool = False,
+    mode: str = "forward",
+    components: str = "random+dot",
+    pairs: _synthesizer.Pairs = _rows.row_pairs,
 ) -> Flops:
     names = component_names(components)
     shared = all(not COMPONENTS[name].made for name in names)
-    asked = {"causal": causal, "mode": mode, "groups": shape.heads * (1 if shared else shape.batch)}
+    groups = shape.heads * (1 if shared else shape.batch)
+    asked = {"causal": causal, "mode": mode, "groups": groups, "pairs": pairs}
     scores = sum(SCORE_FLOPS[name](shape, **asked) for name in names)
     return _synthesizer.flops(shape, scores=scores, terms=len(names), **asked)
 
@@ -156,6 +165,7 @@ MECHANISM = Mechanism(
     reference=_synthesizer.reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="h n^2 + n d"),
     flops=flops,
+    needed=partial(flops, pairs=_parts.visible_pairs),
     fixed_length=True,
     positional=True,
 )

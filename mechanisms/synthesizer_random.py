@@ -8,6 +8,8 @@ paper's "fixed random". Value and output projections as in MHA.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -50,8 +52,15 @@ class SynthesizerRandom(_synthesizer.Synthesizer):
         return synthesizer_random(v, self.scores.logits[:, :n, :n], causal=self.causal)
 
 
-def flops(shape: Shape, *, causal: bool = False, mode: str = "forward", trained: bool = True) -> Flops:
-    return _synthesizer.flops(shape, causal=causal, mode=mode, groups=shape.heads, scores=0)
+def flops(
+    shape: Shape,
+    *,
+    causal: bool = False,
+    mode: str = "forward",
+    trained: bool = True,
+    pairs: _synthesizer.Pairs = _rows.row_pairs,
+) -> Flops:
+    return _synthesizer.flops(shape, causal=causal, mode=mode, groups=shape.heads, scores=0, pairs=pairs)
 
 
 MECHANISM = Mechanism(
@@ -62,6 +71,7 @@ MECHANISM = Mechanism(
     reference=_synthesizer.reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="h n^2 + n d"),
     flops=flops,
+    needed=partial(flops, pairs=_parts.visible_pairs),
     fixed_length=True,
     positional=True,
 )

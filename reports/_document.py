@@ -9,18 +9,23 @@ from typing import Any
 
 from effbench.frame import NOT_YET, Run
 from effbench.metrics import METRICS
+from effbench.ranking import Ranking, points
 
+from ._answers import growth_tables, memory_table, ranking_tables, rivalry_tables
+from ._beside import beside_blocks
 from ._figures import Picture, pictures, settings_left_out
+from ._findings import findings
 from ._machine import plain, rows, sentence
 from ._tables import (
-    TABULATED,
     Table,
     failed_table,
     flagged_table,
     mechanism_table,
+    missing_table,
     point_table,
     scaling_table,
     status_table,
+    tabulated,
 )
 from ._views import View, views
 
@@ -53,14 +58,18 @@ def document(run: Run) -> Document:
     """The report of a run, finished or not."""
     shown = views(run)
     sections = [
-        Section("What was run", [_what(run), sentence(run.machine), COST_IS_NOT_QUALITY]),
-        Section("How the cells ended", [_counts(run), status_table(run)]),
+        Section("What was found", [*findings(run), COST_IS_NOT_QUALITY]),
+        *_answers(run),
         Section("Numbers", _tables(run, shown) or ["The plan of this run is empty."]),
+        *([Section("Beside another run", beside_blocks(run, run.beside))] if run.beside else []),
         Section("Plots", _plots(run)),
         Section("Mechanisms", [mechanism_table(run)]),
+        Section("What was run", [_what(run), sentence(run.machine)]),
         Section("How it was measured", [*METHOD, _facts(run), *_ceilings(run), *_circumstances(run)]),
+        Section("How the cells ended", [_counts(run), status_table(run)]),
         Section("Cells without numbers", _failed(run)),
         Section("Flagged cells", _flagged(run)),
+        *([Section("Missing numbers", [missing_table(run)])] if missing_table(run).rows else []),
     ]
     return Document(run.info.get("title") or run.info.get("suite") or "effbench run", sections)
 
@@ -80,6 +89,21 @@ METHOD = (
     "FLOPs are counted operation by operation (declared ones where nothing could be counted); a "
     "multiply-add is 2, and transcendentals are counted apart.",
 )
+
+
+def _answers(run: Run) -> Iterator[Section]:
+    """The answer at a point, how cost grows, and where a mechanism overtakes the baseline."""
+    ranked = [table for ranking in points(run) for table in _point(run, ranking)]
+    named = (
+        ("The answer at a point", ranked),
+        ("How cost grows", growth_tables(run)),
+        ("Where the baseline is overtaken", rivalry_tables(run)),
+    )
+    yield from (Section(title, tables) for title, tables in named if tables)
+
+
+def _point(run: Run, ranking: Ranking) -> list[Table]:
+    return [*ranking_tables(run, ranking), memory_table(run, ranking)]
 
 
 def _what(run: Run) -> str:
@@ -106,7 +130,7 @@ def _counts(run: Run) -> str:
 def _tables(run: Run, shown: Sequence[View]) -> list[Block]:
     """One table a metric and setting along a length or width, one a setting for single points."""
     scaling: list[Block] = [
-        scaling_table(run, view, name) for name in TABULATED for view in shown if view.along
+        scaling_table(run, view, name) for name in tabulated(run) for view in shown if view.along
     ]
     return scaling + [point_table(run, view) for view in shown if not view.along]
 

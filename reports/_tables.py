@@ -29,6 +29,8 @@ FAILURES = {
 NO_NUMBER = "n/a"
 #: An interval with a larger half-width (share of the value) is shown by its ends.
 WIDE = 0.3
+#: FLOPs needed are shown where they are less than this share of those done.
+DEAD = 0.99
 #: Follows a number whose cell carries a flag that may put it in doubt.
 MARK = " †"
 
@@ -47,11 +49,16 @@ class Table:
     numeric: bool = False  # numbers in every column but the first
 
 
+def tabulated(run: Run) -> tuple[str, ...]:
+    """The metrics that tables show: instructions only where some were counted."""
+    return TABULATED + (("instructions",) if run.frame["instructions"].notna().any() else ())
+
+
 def scaling_table(run: Run, view: View, name: str) -> Table:
     """One metric of one setting: mechanisms down, lengths or widths across; each column has one unit."""
     metric = METRICS[name]
     found: dict[int, list[tuple[Mapping[str, Any], float]]] = {step: [] for step in view.steps}
-    for row, value in zip(view.records, run.values(name)[view.rows.index], strict=True):
+    for row, value in zip(_records(run, view), run.values(name)[view.rows.index], strict=True):
         found[row[view.along]].append((row, value))
     header, columns = [""], []
     for step, cells in found.items():
@@ -66,12 +73,12 @@ def scaling_table(run: Run, view: View, name: str) -> Table:
 def point_table(run: Run, view: View) -> Table:
     """Every metric of one setting at one point: mechanisms down, metrics across."""
     header, columns = [""], []
-    for name in TABULATED:
+    for name in tabulated(run):
         column = run.values(name)[view.rows.index]
         scale = METRICS[name].format(column)
         header.append(f"{METRICS[name].title} ({scale.unit})")
         columns.append(
-            [_entry(row, name, value, scale) for row, value in zip(view.records, column, strict=True)]
+            [_entry(row, name, value, scale) for row, value in zip(_records(run, view), column, strict=True)]
         )
     body = [[label, *cells] for label, *cells in zip(view.rows["series"], *columns, strict=True)]
     return Table(f"At {view.title}", header, body, _note("total_bytes", body), numeric=True)
@@ -137,6 +144,20 @@ def flagged_table(run: Run) -> Table:
     return Table("", ["Mechanism", "Setting", "Flags"], body, note)
 
 
+def missing_table(run: Run) -> Table:
+    """Why cells with numbers lack one: each reason with how many cells it holds for."""
+    answers = [run.answer(cell_id) for cell_id in run.frame["id"]]
+    counts = Counter(pair for answer in answers if answer for pair in answer.missing.items())
+    body = [[METRICS[name].title, reason, str(cells)] for (name, reason), cells in counts.most_common()]
+    return Table("", ["Number", "Why it is missing", "Cells"], body)
+
+
+def _records(run: Run, view: View) -> list[dict[str, Any]]:
+    """The rows of a view, with the FLOPs that they need beside those that they do."""
+    needed = run.values("flops_needed")[view.rows.index]
+    return [row | {"flops_needed": value} for row, value in zip(view.records, needed, strict=True)]
+
+
 def _entry(row: Mapping[str, Any], name: str, value: float, scale: Scale) -> str:
     """One cell of a table: the number with its interval, or why there is none."""
     if row["status"] != "ok":
@@ -148,6 +169,8 @@ def _entry(row: Mapping[str, Any], name: str, value: float, scale: Scale) -> str
         text += _interval(row["time_low_s"], value, row["time_high_s"], scale)
     if name == "total_bytes":
         text += f" (+{scale.number(row['peak_bytes'])})"
+    if name == "flops" and row["flops_needed"] < DEAD * value:
+        text += f" (needed {scale.number(row['flops_needed'])})"
     return text + ("" if sound(row, name) else MARK)
 
 
@@ -167,6 +190,8 @@ def _note(name: str, body: Sequence[Sequence[str]]) -> str:
         parts.append("± is half of the 95 % interval, a wide one is in [brackets]")
     if name == "total_bytes" and any("(+" in cell for cell in cells):
         parts.append("memory in place before the call plus the peak above it; in brackets the rise alone")
+    if any("(needed " in cell for cell in cells):
+        parts.append("FLOPs as done; in brackets what an output depends on, without the dead parts of tiles")
     if any(cell.endswith(MARK) for cell in cells):
         parts.append(f"{MARK.strip()} flagged, see the end of this report")
     text = "; ".join(parts)

@@ -45,7 +45,7 @@ class View:
     @property
     def title(self) -> str:
         """The setting in words: ``width 256 · batch 1 · forward · ...``."""
-        return " · ".join(_said(axis, value) for axis, value in self.setting.items() if _is_said(axis, value))
+        return setting_title(self.setting)
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -87,6 +87,11 @@ def _find_views(run: Run) -> list[View]:
         seen.update(*(rows.index for _, rows in kept))
     rest = frame[~frame.index.isin(seen)]
     return found + _named("", list(_settings(rest, "", run.varying)))
+
+
+def setting_title(setting: dict[str, Any]) -> str:
+    """Every axis that is fixed in a setting, in words; what is as usual is left out."""
+    return " · ".join(_said(axis, value) for axis, value in setting.items() if _is_said(axis, value))
 
 
 def step_label(along: str, step: int) -> str:

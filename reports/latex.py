@@ -7,14 +7,14 @@ from pathlib import Path
 from effbench.frame import Run
 
 from ._escape import latex
-from ._tables import TABULATED, Table, point_table, scaling_table
+from ._tables import Table, point_table, scaling_table, tabulated
 from ._views import views
 
 
 def render(run: Run, folder: Path) -> None:
     """Writes ``tables.tex``: one ``table`` environment for every metric and setting."""
     shown = views(run)
-    tables = [scaling_table(run, view, name) for name in TABULATED for view in shown if view.along]
+    tables = [scaling_table(run, view, name) for name in tabulated(run) for view in shown if view.along]
     tables += [point_table(run, view) for view in shown if not view.along]
     text = "% Written by effbench. Needs \\usepackage{booktabs} and \\usepackage{textcomp}.\n"
     (Path(folder) / "tables.tex").write_text(text + "\n".join(map(_set_table, tables)), encoding="utf-8")

@@ -25,6 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plausibility": set(),
     "growth": set(),
     "limits": set(),
+    "perf": set(),
+    "effort": {"cell"},
     "roofline": set(),
     "scrutiny": {"growth", "plausibility"},
     "scaffold": set(),
@@ -40,7 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "suite_schema": {"suite"},
     "plan": {"cell", "stack", "suite", "registry", "plugin"},
     "record": {"cell"},
-    "meters": {"cell"},
+    "meters": {"cell", "perf"},
+    "prediction": {"cell", "meters", "plugin", "subject"},
     "ceilings": {"products", "environment"},
     "reversible": set(),
     "model": {"products", "reversible", "stack"},
@@ -51,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {
         *("cell", "record", "registry", "plugin", "products", "meters", "ceilings", "environment"),
         *("declaration", "subject", "check", "attention", "conformance", "limits", "dialogue"),
+        *("perf", "prediction"),
     },
     "dialogue": {"subject"},
     "declaration": {
@@ -58,14 +62,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "forkserver": {"worker"},
     "processes": set(),
-    "servers": {"cell", "environment", "processes"},
+    "servers": {"cell", "environment", "perf", "processes"},
     "status": {"processes", "record"},
-    "visit": {"cell", "plan", "record", "processes", "servers", "status"},
+    "answers": {"cell", "record"},
+    "visit": {"answers", "cell", "effort", "plan", "record", "processes", "servers", "status"},
     "estimate": {"cell", "record"},
     "runner": {"cell", "plan", "record", "environment", "visit", "estimate"},
     "store": {"record"},
     "frame": {"record", "store", "metrics", "stats", "cell", "roofline", "scrutiny"},
-    "fit": {"stats"},
+    "fit": set(),
+    "crossover": set(),
+    "lines": {"frame"},
+    "salvage": {"frame", "record", "store"},
+    "reading": {"frame", "quantity", "ranking", "salvage"},
+    "against": {"crossover", "frame", "lines", "metrics", "plausibility", "stats"},
+    "ranking": {"against", "frame", "grammar", "lines", "metrics", "plausibility"},
+    "scaling": {"fit", "frame", "growth", "lines", "plausibility"},
     "judgement": {"metrics"},
     "paired": {"frame", "judgement", "pairs"},
     "verdict": {"frame", "judgement", "metrics", "paired", "stats"},
@@ -76,6 +88,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"frame", "metrics"},
     "render": {"frame", "registry"},
     "calibration": {"plan", "visit"},
+    "doctor": {
+        *("calibration", "cell", "environment", "meters", "perf", "servers", "stats", "suite", "visit"),
+    },
     "session": {
         *(
             "calibration",
@@ -110,13 +125,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pytest_plugin": {"api"},
     "listing": {"metrics", "plan", "registry", "session"},
     "progress": {"cell", "metrics", "record", "runner"},
-    "summary": {"frame", "metrics"},
+    "summary": {"against", "frame", "lines", "metrics", "plausibility", "ranking", "scaling"},
     "__init__": {"api", "frame"},
     "__main__": {"cli"},
 }
 #: Nouns that are folders.
-PACKAGES = ("meters", "conformance")
-REPORT_MAY = {"effbench.frame", "effbench.fit", "effbench.metrics", "effbench.plausibility"}
+PACKAGES = ("meters", "conformance", "doctor")
+#: The run, what is known of numbers and flags, and the answers that are worked out from them.
+REPORT_MAY = {
+    f"effbench.{noun}"
+    for noun in ("frame", "fit", "metrics", "plausibility", "stats", "lines", "scaling", "against", "ranking")
+}
 
 
 def _imported(path: Path) -> Iterator[str]:

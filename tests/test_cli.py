@@ -30,6 +30,15 @@ def test_a_run_leaves_its_files_and_a_summary(ran: Path) -> None:
     assert any(name.endswith(".png") for name in names)
 
 
+def test_a_report_answers_at_a_point_and_beside_another_run(effbench: Effbench, ran: Path) -> None:
+    question = ["--at", "seq=32,dim=16", "--baseline", "mha", "--memory-limit", "1GiB"]
+    done = effbench("report", "r", *question, "--compare", "r", "--as", "csv", cwd=ran)
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())  # however the lines are broken
+    for text in ("At length 32, width 16", "the same function as mha", "Fastest within 1.00 GiB: "):
+        assert text in shown
+
+
 def test_without_a_terminal_there_is_one_line_a_visit(ran: Path) -> None:
     lines = [line for line in (ran / "stderr").read_text().splitlines() if line.startswith("[")]
     assert len(lines) == len((ran / "r" / "records.jsonl").read_text().splitlines()) == 12
@@ -66,7 +75,7 @@ def test_help_costs_little_more_than_python(ran: Path) -> None:
 
 def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
     overview = effbench("--help", cwd=tmp_path).stdout
-    for command in ("list", "run", "report", "compare", "export", "verify", "new"):
+    for command in ("list", "run", "report", "compare", "export", "verify", "doctor", "new"):
         assert effbench(command, "--help", cwd=tmp_path).returncode == 0, command
         assert command in overview
 
@@ -89,8 +98,13 @@ def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
         (["report", "nowhere"], "nowhere"),
         (["report", "r", "--as", "pdf"], "'pdf'"),
         (["report", "r", "--baseline", "nosuch"], "--baseline: 'nosuch' is none of"),
+        (["report", "r", "--at", "seq=7"], "--at: no cell with seq=7; there are 16, 32, 64"),
+        (["report", "r", "--at", "length=16"], "--at: no axis 'length'"),
+        (["report", "r", "--memory-limit", "much"], "memory-limit"),
+        (["report", "r", "--compare", "nowhere"], "nowhere"),
         (["compare", "r", "nowhere"], "nowhere"),
         (["export", "r", "--to", "nosuch"], "nosuch"),
+        (["doctor", "--nosuch"], "--nosuch"),
         (["new", "1bad"], "'1bad'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",

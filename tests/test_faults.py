@@ -10,6 +10,7 @@ import pytest
 
 from effbench.cell import Budget
 from effbench.frame import Run
+from effbench.perf import INSTRUCTIONS, missing
 from effbench.record import Record
 from effbench.session import Request, measure
 from effbench.suite import make_suite
@@ -94,6 +95,17 @@ def test_numbers_only_where_ok(run: Run) -> None:
     assert failed[["time_s", "samples", "peak_bytes", "alloc_bytes", "flops", "params"]].isna().all().all()
     fine = run.frame[run.frame["status"] == "ok"]
     assert fine[["time_s", "peak_bytes", "live_bytes"]].notna().all().all()
+
+
+def test_an_empty_number_says_why(run: Run) -> None:
+    fine = [r for r in run.records if r.status == "ok" and r.cell["mechanism"] == "prints"]
+    assert fine
+    for record in fine:
+        assert (record.instructions is None) == ("instructions" in record.missing)
+        assert record.missing.get("instructions") == missing(INSTRUCTIONS)
+        assert "flops" not in record.missing
+        assert "alloc_bytes" not in record.missing
+    assert not any(r.missing for r in run.records if r.status != "ok")
 
 
 def test_what_a_mechanism_prints_is_in_its_log_only(run: Run, folder: Path) -> None:

@@ -119,6 +119,42 @@ def test_flops_are_those_counted_and_declared_ones_else(tmp_path: Path) -> None:
     assert (row["flops"], row["transcendentals"]) == (99.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("formula", "needed", "differs"),
+    [
+        (100.0, None, False),
+        (100.9, None, False),
+        (98.0, None, True),
+        (102.0, None, True),
+        (60.0, 60.0, False),
+        (50.0, 60.0, True),
+        (102.0, 60.0, True),
+    ],
+)
+def test_a_closed_form_is_right_between_what_is_needed_and_what_is_done(
+    formula: float, needed: float | None, differs: bool
+) -> None:
+    block = FlopsBlock(
+        counted={"matmul": 90.0, "fft": 10.0, "elementwise": 7.0},
+        formula={"matmul": formula},
+        needed=None if needed is None else {"matmul": needed},
+    )
+    assert block.differs is differs
+    assert not block.model_copy(update={"uncounted_ops": {"aten.riddle": 1}}).differs
+    assert not block.model_copy(update={"formula": None}).differs
+
+
+def test_flops_needed_stand_beside_those_done(tmp_path: Path) -> None:
+    other = make_cell(seq=2048)
+    block = FlopsBlock(counted={"matmul": 10.0}, needed={"matmul": 6.0, "elementwise": 1.0, "fft": 0.0})
+    run = load_run(
+        write_run(tmp_path, [CELL, other], [measured(CELL, [0.5], flops=block), measured(other, [1.0])])
+    )
+    assert list(run.frame["flops"]) == [10.0, 4.2e6]
+    assert run.values("flops_needed")[0] == 7.0
+    assert np.isnan(run.values("flops_needed")[1])
+
+
 def test_what_could_not_be_measured_is_empty_and_not_zero(tmp_path: Path) -> None:
     row = only_row(tmp_path, measured(CELL, [0.5], flops=None, memory=None, params=None))
     assert row[["flops", "peak_bytes", "params", "instructions", "flops_per_s"]].isna().all()

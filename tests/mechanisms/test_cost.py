@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from effbench.mechanisms import _linear, _parts, _tiles
 from effbench.plugin import Shape
 
 from .conftest import MECHANISMS
@@ -149,3 +150,34 @@ def test_declared_products_are_the_counted_ones(name, causal, n, mode):
                 y.sum().backward()
     declared = MECHANISMS[name].flops(shape, causal=causal, mode=mode).matmul
     assert declared == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("n", "window"), [(1, 1), (7, 3), (7, None), (150, 150), (150, 0), (150, 40), (9, 30)]
+)
+def test_pairs_needed_are_those_that_rows_see(n, window, causal):
+    seen = [(t, s) for t in range(n) for s in range(n) if not (causal and s > t)]
+    near = [(t, s) for t, s in seen if window is None or abs(t - s) < window]
+    assert _tiles.visible_pairs(n, 4, window, causal=causal) == len(near)
+    assert _parts.visible_pairs(n, causal=causal) == len(seen)
+    chunked = [(t, s) for t, s in seen if t // _linear.CHUNK == s // _linear.CHUNK]
+    assert _linear.visible_pairs(n) == len(chunked) or not causal
+
+
+@pytest.mark.parametrize("name", [name for name, m in MECHANISMS.items() if m.needed])
+def test_causal_work_is_declared_as_done_and_as_needed(name):
+    mechanism, shape = MECHANISMS[name], Shape(batch=2, seq=2048, dim=64, heads=2)
+    for mode in ("forward", "train"):
+        done, least = (form(shape, causal=True, mode=mode) for form in (mechanism.flops, mechanism.needed))
+        assert least.matmul < done.matmul or name == "mha-sdpa"
+        assert least.transcendental <= done.transcendental
+        assert least.fft == done.fft
+
+
+@pytest.mark.parametrize("name", ["mha", "mha-tiled", "mha-sdpa"])
+def test_half_of_the_square_is_needed(name):
+    b, n, d, h = 2, 1024, 64, 2
+    least = MECHANISMS[name].needed(Shape(batch=b, seq=n, dim=d, heads=h), causal=True, mode="forward")
+    assert least.matmul == 4 * 2 * b * n * d * d + 4 * b * d * n * (n + 1) // 2
+    assert least.transcendental == b * h * n * (n + 1) // 2

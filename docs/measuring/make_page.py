@@ -1,0 +1,279 @@
+"""Writes docs/measuring.md from the tables here: ``python docs/measuring/make_page.py docs/measuring.md``.
+
+Each table comes from the script of its name. Nothing is typed but the goals; a goal that is missed says so.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
+
+from effbench.metrics import METRICS
+
+HERE = Path(__file__).parent
+KEPT, MISSED = "kept", "**missed**"
+
+#: How far a column may be from the truth: a share of it, and bytes.
+BOUNDS = {"alloc_bytes": (0.001, 16 * 1024), "peak_bytes": (0.01, 300_000)}
+PRODUCTS, WHOLE = 0.01, 0.05  # by which closed form and counter may part: matrix products, all of attention
+PER_ELEMENT = {"transcendental": 14}  # operations of an exponential, measured
+COVERED, ALIKE, PAIRS = 0.85, 0.05, 28 / 30
+CELL_S, PARENT = 0.150, 0.02
+
+
+def main(page: str) -> None:
+    """The page, with the sections whose tables are there."""
+    sections = {
+        "memory": memory,
+        "flops": flops,
+        "coverage": coverage,
+        "overhead": overhead,
+        "faults": faults,
+    }
+    text = [HEAD]
+    for name, section in sections.items():
+        path = HERE / f"{name}.csv"
+        if path.exists():
+            text += [*section(pd.read_csv(path)), ""]
+    Path(page).write_text("\n".join(text))
+
+
+HEAD = """# How far the numbers can be trusted
+
+What the meters say, held against what is known. Each table is measured by the script of its name in
+[docs/measuring](measuring) and printed by `docs/measuring/make_page.py`; nothing in it is typed but the
+goals. `effbench doctor` says how the machine at hand stands.
+"""
+
+
+MEMORY = """## Memory against known peaks
+
+Bytes above what was in place, against what the operator holds by its definition. Goals: `alloc_bytes` within
+0.1 % + 16 KB, `peak_bytes` (resident) within 1 % + 0.3 MB. The prediction is made on fake tensors before
+anything runs; it sees no memory that a kernel takes for itself. A pass of over half a second is not made once
+more under the profiler: it has the prediction in place of `alloc_bytes`.
+"""
+FLOPS = """## FLOPs: closed form and counter
+
+One forward pass of a layer; a multiply-add is 2. The closed form is the mechanism's declaration, the counter
+looks at every operator that runs. Goals: matrix products agree within 1 %, the whole (products, element-wise,
+FFT; transcendentals stand apart) within 5 %.
+"""
+COVERAGE = """## Time: intervals and repeated runs
+
+`mha-sdpa` in a small and a large cell, each run with two processes of its own; loaded: one core burns. A
+quiet run that the meters flag as loaded was disturbed by something else, and taken again. Goals: the 95 %
+interval of a run holds the grand median of all runs of its kind in at least 85 % of them; two successive runs
+differ by under 5 % in at least 28 of 30 pairs (quiet).
+"""
+TOGETHER = """
+They are slow in the same runs: what parts the runs is more than what parts the two processes of one, and is
+the machine's own (its clock, the other guests of its host). No interval made within a run can hold that;
+compare mechanisms within one run, where their visits take turns, or by counts.
+"""
+BURNING = """
+A burning core made the small cell {small:.1f} and the large one {large:.1f} times as slow: with a thread on
+every core, each product waits for the thread whose core is shared. Such rows are flagged and support no
+finding."""
+OVERHEAD = """## What a cell costs beyond its passes
+
+Cheap cells, visited twice. A question is one process: from the request until the process is gone, less first
+call, warm-up and samples. Memory and counts make a few passes of their own, which are not taken off. Goals:
+at most 150 ms a cell all in all; the parent uses under 2 % of a core while a child times.
+"""
+FAULTS = """## Faults
+
+Cells whose mechanism fails: a number drawn from the cell's own decides with which fault, and whether at the
+measured length or already while it is compared with its reference. Goals: every cell is a row of the right
+status, the parent's memory is flat, no process is left behind.
+"""
+
+
+def memory(table: pd.DataFrame) -> Iterator[str]:
+    yield MEMORY
+    rows, results = [], []
+    for _, row in table.iterrows():
+        truth = row["truth_bytes"]
+        cells = []
+        for column, (share, extra) in BOUNDS.items():
+            if pd.isna(row[column]):
+                cells.append("")
+                continue
+            good = abs(row[column] - truth) <= share * truth + extra
+            results.append(good)
+            cells.append(f"{row[column] - truth:+,.0f}" + ("" if good else f" {MISSED}"))
+        size = f"{row['batch']} × {row['seq']} × {row['dim']}"
+        predicted = "" if pd.isna(row["predicted_bytes"]) else f"{row['predicted_bytes'] - truth:+,.0f}"
+        rows.append([f"`{row['operator']}`", size, row["holds"], f"{truth:,}", *cells, predicted])
+    head = ["operator", "b × n × d", "holds", "bytes", "alloc_bytes −", "peak_bytes −", "predicted −"]
+    yield _table(rows, head)
+    yield f"\n{sum(results)} of {len(results)} values within their bounds. {_on(table)}"
+
+
+def flops(table: pd.DataFrame) -> Iterator[str]:
+    yield FLOPS
+    rows, goals = [], []
+    for _, row in table.iterrows():
+        kinds = {kind: (row[f"formula_{kind}"], row[f"counted_{kind}"]) for kind in _KINDS}
+        products = _part(*kinds["matmul"])
+        whole = _part(*(sum(kinds[k][i] for k in ("matmul", "elementwise", "fft")) for i in (0, 1)))
+        own = "" if pd.isna(row["own_matmul"]) else f"{_part(row['own_matmul'], kinds['matmul'][1]):.2%}"
+        good = (products <= PRODUCTS, whole <= WHOLE)
+        goals += good
+        rows.append(
+            [
+                f"`{row['mechanism']}`",
+                row["seq"],
+                f"{kinds['matmul'][1] / 1e6:,.1f} M",
+                f"{products:.2%}" + ("" if good[0] else f" {MISSED}"),
+                own,
+                f"{whole:.2%}" + ("" if good[1] else f" {MISSED}"),
+                f"{_part(*kinds['transcendental']):.2%}",
+                row["uncounted"] if isinstance(row["uncounted"], str) else "none",
+            ]
+        )
+    head = ["mechanism", "n", "products", "closed form off by", "8 n d² + 4 n² d", "whole", "transcendentals"]
+    yield _table(rows, [*head, "not counted"])
+    yield f"\n{sum(goals)} of {len(goals)} goals kept. {_processor(table)} {_on(table)}"
+
+
+_KINDS = ("matmul", "elementwise", "transcendental", "fft")
+
+
+def _processor(table: pd.DataFrame) -> str:
+    """What the processor retired beside what was counted, or why nobody knows."""
+    if table["retired"].isna().all():
+        return f"The processor itself is not asked: {table['no_retired'].iloc[0]}."
+    work = sum(table[f"counted_{kind}"] * PER_ELEMENT.get(kind, 1) for kind in _KINDS)
+    ratios = (table["retired"] / work).groupby(table["mechanism"], sort=False).mean()
+    shown = ", ".join(f"`{name}` {ratio:.2f}" for name, ratio in ratios.items())
+    return (
+        f"Retired by the processor over counted, {PER_ELEMENT['transcendental']} operations for each "
+        f"transcendental: {shown}."
+    )
+
+
+def coverage(table: pd.DataFrame) -> Iterator[str]:
+    yield COVERAGE
+    rows = []
+    kinds = table[table["condition"] != "disturbed"].sort_values("run", kind="stable")
+    for (cell, condition), runs in kinds.groupby(["cell", "condition"]):
+        grand = runs["time_s"].median()
+        covered = ((runs["low_s"] <= grand) & (grand <= runs["high_s"])).mean()
+        ratios = (
+            runs["time_s"].to_numpy() / runs["time_s"].shift(-1).fillna(runs["time_s"].iloc[0]).to_numpy()
+        )
+        alike = (abs(ratios - 1) < ALIKE).mean()
+        rows.append(
+            [
+                f"{cell}, n {runs['seq'].iloc[0]}, d {runs['dim'].iloc[0]}",
+                condition,
+                len(runs),
+                METRICS["time_s"].text(grand),
+                f"{runs['time_s'].min() / grand:.2f} – {runs['time_s'].max() / grand:.2f}",
+                f"{((runs['high_s'] - runs['low_s']) / runs['time_s']).median():.0%}",
+                f"{covered:.0%} {KEPT if covered >= COVERED else MISSED}",
+                f"{alike * len(runs):.0f} of {len(runs)}"
+                + (f" {KEPT if alike >= PAIRS else MISSED}" if condition == "quiet" else ""),
+                f"{(runs['flags'].fillna('').str.contains('loaded')).mean():.0%}",
+            ]
+        )
+    head = ["cell", "machine", "runs", "grand median", "runs over it", "width of interval", "covered"]
+    yield _table(rows, [*head, "pairs within 5 %", "flagged loaded"])
+    yield _why(kinds)
+    disturbed = table.loc[table["condition"] == "disturbed", "ended"].nunique()
+    where = f"On {table['cpu'].iloc[0]}, {table['ended'].min()[:10]}."
+    yield f"\n{disturbed} disturbed runs are left out. {where}"
+
+
+def _why(runs: pd.DataFrame) -> str:
+    """What lies between the runs: whether both cells were slow at once, and what a burning core did."""
+    times = runs.pivot(index=["condition", "run"], columns="cell", values="time_s")
+    quiet, loaded = (times.loc[condition] for condition in ("quiet", "loaded"))
+    together = quiet.corr(method="spearman").loc["small", "large"]
+    text = f"\nRank correlation of the two cells' times over the quiet runs: {together:.2f}."
+    slow = loaded.median() / quiet.median()
+    return text + (TOGETHER if together > 0.5 else "") + BURNING.format(**slow)
+
+
+def overhead(table: pd.DataFrame) -> Iterator[str]:
+    yield OVERHEAD
+    table = table.assign(beyond=table["seconds"] - table["passes_s"])
+    asked = table[table["question"] != "check"]
+    rows = [
+        [
+            f"{question}" + (", two visits" if question == "time" else ""),
+            f"{1e3 * part.groupby(_CELL)['beyond'].sum().median():.0f} ms",
+            f"{1e3 * part.groupby(_CELL)['beyond'].sum().max():.0f} ms",
+            f"{part['parent_s'].sum() / part['seconds'].sum():.2%}",
+        ]
+        for question, part in asked.groupby("question", sort=False)
+    ]
+    cells = asked.groupby(_CELL)["beyond"].sum()
+    timing = table[table["question"] == "time"]
+    parent = timing["parent_s"].sum() / timing["seconds"].sum()
+    verdict = [KEPT if cells.median() <= CELL_S else MISSED, KEPT if parent < PARENT else MISSED]
+    rows.append(
+        [
+            "a cell",
+            f"{1e3 * cells.median():.0f} ms {verdict[0]}",
+            f"{1e3 * cells.max():.0f} ms",
+            f"{parent:.2%} {verdict[1]}",
+        ]
+    )
+    yield _table(rows, ["question", "beyond its passes, median", "most", "parent, share of a core"])
+    checks = table.loc[table["question"] == "check", "seconds"]
+    yield (
+        f"\n{len(cells)} cells; the comparison with the reference, once for a mechanism and setting, took "
+        f"{1e3 * checks.median():.0f} ms more. {_on(table)}"
+    )
+
+
+_CELL = ["mechanism", "seq", "dim"]
+
+
+def faults(table: pd.DataFrame) -> Iterator[str]:
+    yield FAULTS
+    rows = []
+    for (fault, expected), cells in table.groupby(["fault", "expected"], sort=True):
+        right = (cells["status"] == expected).sum()
+        places = cells["place"].value_counts()
+        struck = ", ".join(f"{places[place]} in {place}" for place in sorted(places.index))
+        verdict = "" if right == len(cells) else f" {MISSED}"
+        rows.append(
+            [
+                fault.replace("_", " "),
+                struck,
+                f"`{expected}`",
+                f"{right} of {len(cells)}{verdict}",
+                f"{cells['took_s'].median():.2f} s",
+            ]
+        )
+    yield _table(rows, ["fault", "cells", "must be", "is", "a cell took"])
+    held = table.groupby("run", sort=False)["parent_bytes"]
+    growth = (held.last() - held.first()).max() / 2**20
+    right = (table["status"] == table["expected"]).sum()
+    yield (
+        f"\n{right} of {len(table)} cells have the right status. From the first to the last cell of a run "
+        f"({held.ngroups} runs of up to {held.size().max()} cells) the parent grew by {growth:.2f} MiB at "
+        f"most. Processes left behind: {table['left_behind'].max()}. {_on(table)}"
+    )
+
+
+def _part(expected: float, found: float) -> float:
+    """The relative difference; nothing expected and nothing found is none."""
+    return abs(found - expected) / max(abs(expected), abs(found)) if found != expected else 0.0
+
+
+def _on(table: pd.DataFrame) -> str:
+    return f"On {table['machine'].iloc[-1]}."
+
+
+def _table(rows: list[list], head: list[str]) -> str:
+    return tabulate(rows, head, "github", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

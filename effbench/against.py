@@ -1,0 +1,190 @@
+"""Each mechanism of a run against a baseline: from which length on it is faster, and from which smaller.
+
+Only rows that may support a finding are used, and only pairs whose matrix products came from one provider:
+who multiplies is worth a factor of two, and no merit of a mechanism. Pairs of different providers are
+compared all the same, but apart (``other_product``), next to the same mechanism against exact attention on
+its own provider.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from effbench.crossover import Crossing, Overtaking, overtaking
+from effbench.frame import Run
+from effbench.lines import Line, Row, Setting, once_a_run, settings
+from effbench.metrics import METRICS, size_label
+from effbench.plausibility import sound
+from effbench.stats import ratio_interval
+
+#: What is compared, and what a mechanism is called that costs less of it.
+COMPARED = {"time_s": "faster", "total_bytes": "smaller"}
+#: Exact attention that can use any provider.
+TILED = "mha-tiled"
+
+
+@dataclass(frozen=True, eq=False)
+class Rivalry:
+    """One mechanism against the baseline in one setting, by one metric."""
+
+    setting: Setting
+    line: Line
+    baseline: Line
+    metric: str
+    found: Overtaking  # over the lengths that both have; no length where they share none
+    other_product: Overtaking | None = None  # over the lengths at which different providers multiplied
+    tiled: Overtaking | None = None  # where there are such: against TILED on the same provider
+
+    @property
+    def is_finding(self) -> bool:
+        return bool(self.found.sizes)
+
+
+def default_baseline(run: Run) -> str:
+    """The run's baseline where it holds it; empty where there is none."""
+    name = str(run.info.get("baseline") or "")
+    return name if name in set(run.frame["mechanism"]) else ""
+
+
+@once_a_run
+def rivalries(run: Run) -> list[Rivalry]:
+    """Every mechanism against the run's baseline, in every setting with several lengths."""
+    baseline = default_baseline(run)
+    found = []
+    for setting in settings(run, "seq"):
+        # The first in the order of the plan, where the baseline's options vary.
+        base = next((line for line in setting.lines if line.mechanism == baseline), None)
+        tiled = next((line for line in setting.lines if line.mechanism == TILED), None)
+        for line in setting.lines:
+            if base is not None and line.series != base.series:
+                found += [_rivalry(run, setting, line, base, tiled, metric) for metric in COMPARED]
+    return found
+
+
+def _rivalry(run: Run, setting: Setting, line: Line, base: Line, tiled: Line | None, metric: str) -> Rivalry:
+    pairs = _pairs(line, base, metric)
+    same = [pair for pair in pairs if same_product(run, *pair)]
+    others = [pair for pair in pairs if not same_product(run, *pair)]
+    found = _overtaking(run, same, metric)
+    if not others:
+        return Rivalry(setting, line, base, metric, found)
+    exact = [] if tiled is None or tiled is line else _pairs(line, tiled, metric)
+    exact = [pair for pair in exact if same_product(run, *pair)]
+    return Rivalry(
+        setting,
+        line,
+        base,
+        metric,
+        found,
+        _overtaking(run, others, metric),
+        _overtaking(run, exact, metric) if exact else None,
+    )
+
+
+def _pairs(line: Line, base: Line, metric: str) -> list[tuple[Row, Row]]:
+    """Sound rows of both at one length: (the mechanism's, the baseline's)."""
+    own = {row["seq"]: row for row in line.rows if sound(row, metric) and pd.notna(row[metric])}
+    other = {row["seq"]: row for row in base.rows if sound(row, metric) and pd.notna(row[metric])}
+    return [(own[length], other[length]) for length in own if length in other]
+
+
+def same_product(run: Run, row: Row, other: Row) -> bool:
+    """Whether one provider multiplied matrices for both; what multiplies none agrees with everybody."""
+    ours, theirs = product_of(run, row["id"]), product_of(run, other["id"])
+    return ours == theirs or not (ours and theirs)
+
+
+def product_of(run: Run, cell_id: str) -> str:
+    """Who multiplied matrices in a cell: ``torch``, ``onednn``, ``torch+onednn``; empty where nobody did."""
+    answer = run.answer(cell_id)
+    return answer.path.get("gemm", "") if answer else ""
+
+
+def _overtaking(run: Run, pairs: Sequence[tuple[Row, Row]], metric: str) -> Overtaking:
+    ratios = [own[metric] / base[metric] for own, base in pairs]
+    intervals = [ratio_of(run, own, base, metric) for own, base in pairs]
+    return overtaking([own["seq"] for own, _ in pairs], ratios, intervals)
+
+
+def ratio_of(run: Run, row: Row, base: Row, metric: str) -> tuple[float, float]:
+    """The 95 % interval of row / base; nan where nothing is known of how processes differ.
+
+    Memory is near-exact: what the gate would let pass decides nothing.
+    """
+    if metric == "time_s":
+        samples = run.samples(base["id"]), run.samples(row["id"])
+        return ratio_interval(*samples, run.spread, run.spread) or (math.nan, math.nan)
+    gate = METRICS["peak_bytes"].gate
+    assert gate is not None
+    margin = sum(gate.relative * one["peak_bytes"] + gate.absolute for one in (row, base))
+    ratio, share = row[metric] / base[metric], margin / min(row[metric], base[metric])
+    return ratio / (1 + share), ratio * (1 + share)
+
+
+def function_of(run: Run, mechanism: str) -> str:
+    """The name of what a mechanism computes: its own, or that of the one it declares itself the same as."""
+    about: dict[str, Any] = run.info.get("mechanisms", {}).get(mechanism, {})
+    return str(about.get("same_as") or mechanism)
+
+
+def same_function(run: Run, mechanism: str, other: str) -> bool:
+    """Whether two mechanisms can be exchanged without training."""
+    return function_of(run, mechanism) == function_of(run, other)
+
+
+def verdict(found: Overtaking, word: str) -> str:
+    """In words: where it becomes cheaper, where dearer again, and where there is nothing to find.
+
+    Args:
+        word: what is said of a mechanism that costs less: ``faster``, ``smaller``.
+    """
+    if not found.sizes:
+        return "no length with a sound number on both sides"
+    first, last = size_label(int(found.sizes[0])), size_label(int(found.sizes[-1]))
+    if found.crossings:
+        return "; ".join(_said(crossing, word) for crossing in found.crossings)
+    signs = set(found.signs)
+    if signs == {-1}:
+        return f"{word} at every length measured ({first} to {last})"
+    if signs == {0}:
+        return f"no difference seen ({first} to {last})"
+    if found.cheaper_from is not None:
+        return f"{word} from {size_label(int(found.cheaper_from))} on; no difference seen below"
+    return f"not {word}: none up to {last}"
+
+
+def brief(found: Overtaking) -> str:
+    """Where it becomes cheaper, in as few words as fit a column."""
+    cheaper = [crossing for crossing in found.crossings if crossing.to == "cheaper"]
+    if cheaper:
+        dearer = len(found.crossings) - len(cheaper)
+        more = " …" if dearer or len(cheaper) > 1 else ""
+        return f"≈ {about(cheaper[0].at)}{' extrapolated' * (cheaper[0].kind == 'extrapolated')}{more}"
+    if not found.sizes:
+        return "not known"
+    if found.crossings:
+        return f"up to ≈ {about(found.crossings[0].at)} only"
+    last = size_label(int(found.sizes[-1]))
+    if set(found.signs) == {-1}:
+        return f"{size_label(int(found.sizes[0]))}, the shortest"
+    return f"none up to {last}" if found.cheaper_from is None else size_label(int(found.cheaper_from))
+
+
+def _said(crossing: Crossing, word: str) -> str:
+    high = "" if math.isnan(crossing.high) else about(crossing.high)
+    interval = f"({about(crossing.low)}–{high})" if high else f"({about(crossing.low)} or more)"
+    beyond = word if crossing.to == "cheaper" else f"no longer {word}"
+    return f"{beyond} from ≈ {about(crossing.at)} {interval}, {crossing.kind}"
+
+
+def about(size: float) -> str:
+    """A length to three digits, as people say it: 107, 5.21K, 81.9K."""
+    for suffix, factor in (("M", 1024**2), ("K", 1024)):
+        if size >= factor:
+            return f"{float(f'{size / factor:.3g}'):g}{suffix}"
+    return f"{size:.0f}"

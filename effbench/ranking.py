@@ -1,0 +1,253 @@
+"""The answer at a point: which mechanism is fastest at a length and width, what it holds, and which tie.
+
+A mechanism's rank is one more than the number of those that are decidedly faster: those whose ratio to it has
+an interval that leaves out 1. So mechanisms that cannot be told apart share a rank. Rows in doubt, and rows
+whose matrix products came from another provider than the baseline's, are shown without a rank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from effbench.against import TILED, default_baseline, product_of, ratio_of, same_function, same_product
+from effbench.errors import BadInput
+from effbench.frame import AXES, Run
+from effbench.grammar import parse_axis
+from effbench.lines import Row, once_a_run, rows_of, settings
+from effbench.metrics import METRICS
+from effbench.plausibility import sound
+
+#: What may be named in ``--at``: the axes of a cell but those that make a series.
+AT = tuple(dict.fromkeys(("seq", "dim", *(a for a in AXES if a not in ("mechanism", "options", "stack")))))
+
+
+@dataclass(frozen=True)
+class Place:
+    """One row of a ranking; ``rank`` is None where it has none, and ``note`` says why."""
+
+    row: Row
+    rank: int | None
+    ratio: float  # time / the baseline's; nan where there is none
+    interval: tuple[float, float]
+    same_function: bool  # as the baseline
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All mechanisms of one setting at one length and width, fastest first, those without a time last."""
+
+    setting: dict[str, Any]
+    baseline: str  # its series; empty where the point has none
+    places: tuple[Place, ...]
+
+    def cheapest_within(self, memory: float) -> tuple[Place, ...]:
+        """The fastest of those that hold no more than so many bytes (live + peak), with what ties with it."""
+        fitting = [place for place in self._with_memory if place.row["total_bytes"] <= memory]
+        best = min((place.rank for place in fitting if place.rank), default=None)
+        return tuple(place for place in fitting if place.rank == best)
+
+    @property
+    def _with_memory(self) -> list[Place]:
+        """The ranked ones whose memory is known and not in doubt."""
+        return [
+            place
+            for place in self.places
+            if place.rank and pd.notna(place.row["total_bytes"]) and sound(place.row, "total_bytes")
+        ]
+
+    @property
+    def frontier(self) -> tuple[Place, ...]:
+        """The fastest within each memory limit: from the smallest up, each faster than all that hold less."""
+        found: list[Place] = []
+        for place in sorted(self._with_memory, key=lambda p: (p.row["total_bytes"], p.row["time_s"])):
+            assert place.rank is not None
+            if not found or place.rank < (found[-1].rank or 0):
+                found.append(place)
+        return tuple(found)
+
+
+def parse_point(text: str) -> dict[str, Any]:
+    """``seq=8192,dim=512`` as a mapping from axis to value.
+
+    Raises:
+        BadInput: not of that form, or no axis of that name.
+    """
+    point: dict[str, Any] = {}
+    for part in text.split(","):
+        axis, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (equals and axis and value):
+            raise BadInput(f"--at: {part.strip()!r} is not of the form axis=value, such as seq=8192,dim=512")
+        if axis not in AT:
+            raise BadInput(f"--at: no axis {axis!r}; expected one of {', '.join(AT)}")
+        point[axis] = _value(axis, value)
+    return point
+
+
+def _value(axis: str, text: str) -> Any:
+    if axis in ("causal", "compile"):
+        if text.lower() not in ("true", "false"):
+            raise BadInput(f"--at: {axis}={text} is neither true nor false")
+        return text.lower() == "true"
+    if axis in ("batch", "seq", "dim", "heads", "threads"):
+        values = parse_axis(text, where=f"--at: {axis}")
+        if len(values) > 1:
+            raise BadInput(f"--at: {axis}={text} is {len(values)} values; a point has one")
+        return values[0]
+    return text
+
+
+def rankings(run: Run, point: Mapping[str, Any]) -> list[Ranking]:
+    """One ranking for every setting of the run at a point; axes that the point leaves out may have any value.
+
+    Raises:
+        BadInput: the run has no cell there; the message names the values that it has.
+    """
+    rows = rows_of(run)
+    for axis, value in point.items():
+        there = [row for row in rows if row[axis] == value]
+        if not there:
+            known = ", ".join(map(str, sorted({row[axis] for row in rows})))
+            others = " ".join(f"{a}={v}" for a, v in point.items() if a != axis)
+            where = f" at {others}" if others else ""
+            raise BadInput(f"--at: no cell with {axis}={value}{where}; there are {known}")
+        rows = there
+    fixed = [axis for axis in (*AT, "stack") if axis != "heads" or "heads" in run.varying]
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[axis] for axis in fixed), []).append(row)
+    return [
+        _ranking(run, dict(zip(fixed, key, strict=True)), own)
+        for key, own in sorted(groups.items(), key=lambda group: group[0])
+    ]
+
+
+#: Points at which a run is ranked where none was asked for.
+POINTS = 8
+
+
+@once_a_run
+def points(run: Run) -> list[Ranking]:
+    """The rankings of a run: at the point that was asked for, else at one length of each line.
+
+    That is the largest at which the time of most mechanisms is known and not in doubt. Where a run has no
+    line along the length, every point of it is ranked, up to ``POINTS``.
+    """
+    if asked := run.info.get("at"):
+        return rankings(run, asked)
+    found: list[Ranking] = []
+    for setting in settings(run, "seq"):
+        counts = Counter(row["seq"] for line in setting.lines for row in line.rows if sound(row, "time_s"))
+        if counts:
+            length = max(counts, key=lambda seq: (counts[seq], seq))
+            at = {axis: value for axis, value in setting.values.items() if axis in AT}
+            there = rankings(run, {"seq": length, **at})
+            found += [one for one in there if one.setting["stack"] == setting.values["stack"]]
+    return (found or (rankings(run, {}) if len(run.frame) else []))[:POINTS]
+
+
+def is_one_point(run: Run) -> bool:
+    """Whether a run asked one length and one width only."""
+    return run.frame["seq"].nunique() == run.frame["dim"].nunique() == 1
+
+
+def _ranking(run: Run, setting: dict[str, Any], rows: Sequence[Row]) -> Ranking:
+    name = default_baseline(run)
+    base = next((row for row in rows if row["mechanism"] == name and row["status"] == "ok"), None)
+    timed = [row for row in rows if row["status"] == "ok" and pd.notna(row["time_s"])]
+    reference = base or next(iter(timed), None)
+    ranked = [
+        row for row in timed if sound(row, "time_s") and reference and same_product(run, row, reference)
+    ]
+    ids = {row["id"] for row in ranked}
+    places = [
+        _place(run, row, base, rows, _rank(run, row, ranked) if row["id"] in ids else None, name)
+        for row in rows
+    ]
+    places.sort(key=lambda place: (place.rank is None, math.isnan(place.row["time_s"]), place.row["time_s"]))
+    return Ranking(setting, base["series"] if base else "", tuple(places))
+
+
+def _rank(run: Run, row: Row, ranked: Sequence[Row]) -> int:
+    faster = [other for other in ranked if other["time_s"] < row["time_s"]]
+    return 1 + sum(ratio_of(run, row, other, "time_s")[0] > 1 for other in faster)
+
+
+def _place(
+    run: Run, row: Row, base: Row | None, rows: Sequence[Row], rank: int | None, baseline: str
+) -> Place:
+    exchangeable = bool(baseline) and same_function(run, row["mechanism"], baseline)
+    ratio, interval = math.nan, (math.nan, math.nan)
+    comparable = base is not None and pd.notna(row["time_s"]) and row["status"] == "ok"
+    if base is not None and comparable and base["id"] != row["id"]:
+        ratio, interval = row["time_s"] / base["time_s"], ratio_of(run, row, base, "time_s")
+    note = ""
+    if comparable and base is not None and not same_product(run, row, base):
+        note = _other_product(run, row, rows)
+    elif row["status"] == "ok" and not sound(row, "time_s"):
+        note = f"not ranked: {row['flags'].replace(';', ', ')}"
+    return Place(row, rank, ratio, interval, exchangeable, note)
+
+
+def _other_product(run: Run, row: Row, rows: Sequence[Row]) -> str:
+    """What is said of a row whose products another provider multiplied than the baseline's."""
+    note = f"other matrix product ({product_of(run, row['id'])})"
+    exact = next((other for other in rows if other["mechanism"] == TILED and other["status"] == "ok"), None)
+    if exact is None or exact["id"] == row["id"] or not same_product(run, row, exact):
+        return note
+    low, high = ratio_of(run, row, exact, "time_s")
+    return f"{note}; {row['time_s'] / exact['time_s']:.3g} [{low:.3g}, {high:.3g}] of {TILED} on the same"
+
+
+#: The columns of ``texts``.
+HEADER = ("Rank", "Mechanism", "Time", "Time / baseline's", "Memory (live + peak)", "FLOPs", "Remark")
+
+
+def texts(place: Place) -> tuple[str, ...]:
+    """A row of a ranking in words, under ``HEADER``."""
+    row = place.row
+    if row["status"] != "ok":
+        return "", row["series"], row["status"].upper(), "", "", "", row["reason"]
+    rank = str(place.rank) if place.rank else "–"
+    return (
+        rank,
+        row["series"],
+        time_text(row),
+        ratio_text(place),
+        _number("total_bytes", row),
+        _number("flops", row),
+        place.note,
+    )
+
+
+def ratio_text(place: Place) -> str:
+    """Its time as a share of the baseline's, with the interval: ``0.3 [0.297, 0.304]``; empty without one."""
+    if math.isnan(place.ratio):
+        return ""
+    low, high = place.interval
+    return f"{place.ratio:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
+
+
+def time_text(row: Mapping[str, Any]) -> str:
+    """A time with its interval: ``30.3 ms ±3 %``."""
+    if pd.isna(row["time_s"]):
+        return "n/a"
+    scale = METRICS["time_s"].format([row["time_s"]])
+    interval = (
+        ""
+        if pd.isna(row["time_low_s"])
+        else f" {scale.interval(row['time_low_s'], row['time_s'], row['time_high_s'])}"
+    )
+    return scale(row["time_s"]) + interval
+
+
+def _number(metric: str, row: Mapping[str, Any]) -> str:
+    if pd.isna(row[metric]):
+        return "n/a"
+    return METRICS[metric].text(row[metric]) + ("" if sound(row, metric) else " †")

@@ -1,0 +1,128 @@
+"""Comparisons with the baseline: which rows may enter, and who multiplied the matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from effbench.against import about, default_baseline, rivalries, same_function, verdict
+from effbench.frame import Run, load_run
+from effbench.record import Memory
+from tests.synthetic import describe, make_cell, measured, write_run
+
+LENGTHS = [1024 * 2**power for power in range(7)]
+Seconds = dict[str, Callable[[int], float]]
+
+
+def a_run(
+    folder: Path, seconds: Seconds, *, gemm=lambda name, n: "torch", flags=lambda name, n: [], **info
+) -> Run:
+    """Mechanisms whose passes take ``seconds[name](n)``; three processes of little spread each."""
+    cells = [make_cell(name, seq=n) for name in seconds for n in LENGTHS]
+    records = [
+        measured(
+            cell,
+            [seconds[cell.mechanism](cell.seq) * (1 + 0.004 * (round_ - 1))] * 3,
+            round=round_,
+            process=f"p{round_}",
+            path={"gemm": gemm(cell.mechanism, cell.seq)},
+            flags=flags(cell.mechanism, cell.seq),
+            memory=Memory(
+                peak_bytes=int(4e9 * seconds[cell.mechanism](cell.seq)),
+                alloc_bytes=int(4e9 * seconds[cell.mechanism](cell.seq)),
+                live_bytes=2**20,
+            ),
+        )
+        for cell in cells
+        for round_ in range(3)
+    ]
+    mechanisms = {name: describe(name) | {"complexity": None} for name in seconds}
+    return load_run(write_run(folder, cells, records, mechanisms=mechanisms, **info))
+
+
+def square(n: int) -> float:
+    return 1e-2 * (n / 5000) ** 2
+
+
+def line(n: int) -> float:
+    return 1e-2 * n / 5000
+
+
+def said(run: Run) -> dict[tuple[str, str], str]:
+    words = {"time_s": "faster", "total_bytes": "smaller"}
+    return {(r.line.series, r.metric): verdict(r.found, words[r.metric]) for r in rivalries(run)}
+
+
+def test_where_a_line_overtakes_a_square(tmp_path: Path) -> None:
+    run = a_run(tmp_path, {"mha-sdpa": square, "linear": line, "fnet": lambda n: 3 * square(n)})
+    found = said(run)
+    assert found["linear", "time_s"].startswith("faster from ≈ 4.8")
+    assert found["linear", "time_s"].endswith(", measured")
+    assert found["linear", "total_bytes"].startswith("smaller from ≈ 4.")
+    assert found["fnet", "time_s"] == "not faster: none up to 64K"
+    assert ("mha-sdpa", "time_s") not in found
+
+
+def test_a_chosen_baseline_and_none(tmp_path: Path) -> None:
+    seconds: Seconds = {"mha-sdpa": square, "mha": lambda n: 2 * square(n)}
+    run = a_run(tmp_path / "a", seconds, baseline="mha")
+    assert said(run)["mha-sdpa", "time_s"] == "faster at every length measured (1K to 64K)"
+    for number, name in enumerate(["none", "", "fnet"]):
+        run = a_run(tmp_path / str(number), seconds, baseline=name)
+        assert (default_baseline(run), rivalries(run)) == ("", [])
+
+
+def test_rows_in_doubt_are_no_part_of_it(tmp_path: Path) -> None:
+    def flags(name: str, n: int) -> list[str]:
+        return ["unsteady"] if name == "linear" and n >= 4096 else []
+
+    run = a_run(tmp_path, {"mha-sdpa": square, "linear": line}, flags=flags)
+    assert said(run)["linear", "time_s"] == "not faster: none up to 2K"
+    assert said(run)["linear", "total_bytes"].startswith("smaller from ≈ 4.")
+
+
+def test_another_provider_is_never_a_finding(tmp_path: Path) -> None:
+    def gemm(name: str, n: int) -> str:
+        return {"mha-sdpa": "torch+onednn", "fnet": ""}.get(name, "onednn")
+
+    seconds: Seconds = {
+        "mha-sdpa": lambda n: 2 * square(n),
+        "mha-tiled": square,
+        "linear": line,
+        "fnet": line,
+    }
+    found = {r.line.series: r for r in rivalries(a_run(tmp_path, seconds, gemm=gemm)) if r.metric == "time_s"}
+    linear = found["linear"]
+    assert not linear.is_finding
+    assert linear.other_product is not None
+    assert linear.tiled is not None
+    assert verdict(linear.other_product, "faster").startswith("faster from ≈ 2.4")
+    assert verdict(linear.tiled, "faster").startswith("faster from ≈ 4.8")
+    assert verdict(linear.found, "faster") == "no length with a sound number on both sides"
+    assert found["fnet"].is_finding
+    assert found["fnet"].other_product is None
+
+
+def test_lengths_of_one_provider_are_a_finding_and_the_others_stand_apart(tmp_path: Path) -> None:
+    def gemm(name: str, n: int) -> str:
+        return "onednn" if name == "linear" and n > 8192 else "torch"
+
+    (rivalry,) = [
+        r
+        for r in rivalries(a_run(tmp_path, {"mha-sdpa": square, "linear": line}, gemm=gemm))
+        if r.metric == "time_s"
+    ]
+    assert rivalry.found.sizes == (1024, 2048, 4096, 8192)
+    assert rivalry.other_product is not None
+    assert rivalry.other_product.sizes == (16384, 32768, 65536)
+    assert rivalry.tiled is None
+
+
+def test_what_computes_the_same(tmp_path: Path) -> None:
+    run = a_run(tmp_path, {"mha-sdpa": square, "mha": square, "linear": line})
+    assert same_function(run, "mha-sdpa", "mha")
+    assert not same_function(run, "mha-sdpa", "linear")
+
+
+def test_lengths_as_people_say_them() -> None:
+    assert [about(n) for n in (107.2, 5331, 81920, 3 * 2**20)] == ["107", "5.21K", "80K", "3M"]

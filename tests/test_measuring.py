@@ -1,0 +1,144 @@
+"""The scripts behind docs/measuring.md: each on a tiny case, and the page against its tables."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+from effbench import perf
+from effbench.cell import Budget, Cell
+from effbench.environment import default_memory_limit
+from effbench.frame import Run, load_run
+from effbench.meters.memory import allocated
+from effbench.session import Request, measure
+from effbench.suite import make_suite
+
+SCRIPTS = Path(__file__).parents[1] / "docs" / "measuring"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def script() -> Iterator[None]:
+    """The scripts import each other by their plain names."""
+    sys.path.insert(0, str(SCRIPTS))
+    yield
+    sys.path.remove(str(SCRIPTS))
+
+
+def load(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+@pytest.fixture(scope="module")
+def heard_and_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, object]], Run]:
+    """One small run for three scripts: a known peak and attention, and every question that it asked."""
+    out = tmp_path_factory.mktemp("measuring")
+    asked = {
+        "mechanisms": [f"{SCRIPTS / 'memory.py'}:KNOWN", "mha"],
+        "axes": {"seq": 256, "dim": 64},
+        "options": {"known-peak": {"operator": ["attention"]}},
+    }
+    with load("overhead").listening() as heard:
+        budget = Budget(memory_limit=default_memory_limit(), min_time=0.01)
+        measure(Request(name="tiny", suite=make_suite(asked, "tiny"), out=out, budget=budget))
+    return heard, load_run(out)
+
+
+def test_memory_is_held_against_its_truth(heard_and_run: tuple[list[dict[str, object]], Run]) -> None:
+    (row,) = load("memory").rows(heard_and_run[1])
+    assert row["truth_bytes"] == (2 * 256 * 256 + 256 * 64) * 4
+    for column, (share, extra) in load("make_page").BOUNDS.items():
+        assert abs(row[column] - row["truth_bytes"]) <= share * row["truth_bytes"] + extra
+    assert "torch 2." in row["machine"]
+
+
+def test_the_truths_of_the_operators() -> None:
+    import torch
+
+    x = torch.randn(1, 64, 256)
+    allocated(lambda: x.logsumexp(-1))  # what a process takes once
+    for name, (operator, truth, _) in load("memory").OPERATORS.items():
+        expected = truth(1, 64, 256)
+        assert allocated(lambda operator=operator: operator(x)) == pytest.approx(expected, abs=16 * 1024), (
+            name
+        )
+
+
+def test_flops_of_attention_by_three_ways(heard_and_run: tuple[list[dict[str, object]], Run]) -> None:
+    row = next(row for row in load("flops").rows(heard_and_run[1]) if row["mechanism"] == "mha")
+    own = 8 * 256 * 64**2 + 4 * 256**2 * 64
+    assert row["own_matmul"] == own
+    assert row["counted_matmul"] == pytest.approx(own, rel=0.01)
+    assert row["formula_matmul"] == pytest.approx(own, rel=0.01)
+    assert row["uncounted"] == ""
+
+
+def test_what_is_retired_is_asked_of_a_counter(heard_and_run: tuple[list[dict[str, object]], Run]) -> None:
+    """Counted by the kernel instead: few processors let their own operations be counted."""
+    flops = load("flops")
+    cells = [Cell(**e["cell"]) for e in heard_and_run[1].info["plan"] if e["cell"]["mechanism"] == "mha"]
+    found = dict(flops.retired(cells, event=perf.PAGE_FAULTS))
+    assert list(found) == [cells[0].id]
+    assert found[cells[0].id] >= 0
+    assert flops.why_not_retired() is None or flops.why_not_retired()
+
+
+def test_every_question_of_a_cell_is_heard(heard_and_run: tuple[list[dict[str, object]], Run]) -> None:
+    rows = [row for row in heard_and_run[0] if row["mechanism"] == "mha"]
+    asked = [
+        row["question"] for row in rows if row["question"] != "instructions"
+    ]  # where they can be counted
+    assert sorted(asked) == ["check", "counts", "memory", "time", "time"]
+    for row in rows:
+        assert 0 < row["parent_s"] < row["seconds"]
+        assert (row["passes_s"] > 0) == (row["question"] == "time")
+        assert row["passes_s"] < row["seconds"]
+
+
+def test_faults_are_rows_and_leave_nothing() -> None:
+    faults, faulty = load("faults"), load("faulty")
+    quick = (faulty.raises, faulty.aborts, faulty.forks_a_child_that_hangs)
+    cases = [next(c for c in range(200) if faulty.drawn(c) == (fault, "time")) for fault in quick]
+    rows = faults.injected(cases)
+    assert {row["fault"]: row["status"] for row in rows} == {f.__name__: faulty.STATUS[f] for f in quick}
+    assert {row["left_behind"] for row in rows} == {0}
+    assert all(row["parent_bytes"] > 0 for row in rows)
+
+
+def test_coverage_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    coverage, path = load("coverage"), tmp_path / "coverage.csv"
+    cells = {"small": replace(coverage.CELLS["small"], seq=16)}
+    coverage.measured(cells, path, runs=1, patience=0.0)
+    (first,) = pd.read_csv(path).to_dict("records")
+    assert first["condition"] in ("quiet", "disturbed")  # by what else runs beside the tests
+    coverage.measured(cells, path, runs=1)
+    table = pd.read_csv(path)
+    assert table.iloc[0]["time_s"] == first["time_s"]
+    again = [] if first["condition"] == "quiet" else list(table["condition"])[1:2]
+    assert list(table["condition"]) == [first["condition"], *again, "loaded"]
+    assert (table["low_s"] <= table["time_s"]).all()
+    assert (table["time_s"] <= table["high_s"]).all()
+
+
+def test_the_page_says_what_the_tables_say(tmp_path: Path) -> None:
+    page = tmp_path / "measuring.md"
+    load("make_page").main(page)
+    assert page.read_text() == (SCRIPTS.parent / "measuring.md").read_text()
+
+
+def test_a_missed_goal_is_said() -> None:
+    table = pd.DataFrame(
+        [
+            {"operator": "exp", "batch": 1, "seq": 8, "dim": 8, "holds": "the result", "truth_bytes": 1 << 30}
+            | {"alloc_bytes": 1 << 30, "peak_bytes": 1 << 29, "predicted_bytes": 1 << 30, "machine": "M"}
+        ]
+    )
+    text = "\n".join(load("make_page").memory(table))
+    assert "-536,870,912 **missed**" in text
+    assert "1 of 2 values within their bounds. On M." in text
