@@ -26,9 +26,12 @@ class ReversibleStack(nn.Module):
         super().__init__()
         self.couplings = nn.ModuleList(nn.ModuleList(coupling) for coupling in couplings)
 
+    def pairs(self) -> list[Coupling]:
+        """f and g of each block."""
+        return [cast(Coupling, tuple(cast(nn.ModuleList, pair))) for pair in self.couplings]
+
     def forward(self, x: Tensor) -> Tensor:
-        couplings = [cast(Coupling, tuple(coupling)) for coupling in self.couplings]
-        first, second = _Streams.apply(couplings, x, *self.parameters())  # type: ignore[no-untyped-call]
+        first, second = _Streams.apply(self.pairs(), x, *self.parameters())  # type: ignore[no-untyped-call]
         return cast(Tensor, (first + second) / 2)
 
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -153,7 +153,8 @@ def _timed(
     """The function that the level times, and ready-made operands for it."""
     if cell.level != "op":
         training = cell.level == "model" and cell.mode == "train"
-        return module.loss if training else module, [(x,) for x in inputs]
+        function = cast(Callable[..., Any], module.loss if training else module)
+        return function, [(x,) for x in inputs]
     project, mix = getattr(module, "project", None), getattr(module, "mix", None)
     if project is None or mix is None:
         raise Unsupported(

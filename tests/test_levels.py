@@ -52,14 +52,13 @@ def gradients(
 @pytest.mark.parametrize("name", ["mha", "aft-full", "linear"])
 def test_reversible_gradients_are_those_that_autograd_finds(name: str) -> None:
     module = build_module(mechanism(name), cell("block", seq=12, stack={"memory": "reversible"}), seed=1)
-    layers = [copy.deepcopy(module.couplings[0]) for _ in range(5)]
-    for layer in layers:
-        for p in layer.parameters():
-            p.data += 0.1 * torch.randn_like(p)
-    stack = ReversibleStack([tuple(layer) for layer in layers])
+    stack = ReversibleStack([copy.deepcopy(module.pairs()[0]) for _ in range(5)])
+    with torch.no_grad():
+        for parameter in stack.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
 
     def kept(x: torch.Tensor) -> torch.Tensor:
-        return sum(couple([tuple(c) for c in stack.couplings], x)) / 2
+        return sum(couple(stack.pairs(), x)) / 2
 
     x = torch.randn(2, 12, 16, dtype=torch.float64)
     torch.testing.assert_close(gradients(stack, stack, x), gradients(stack, kept, x), rtol=1e-8, atol=1e-8)
