@@ -42,7 +42,7 @@ def run(
         budget: seconds for the whole run; left out: as long as it takes.
         out: the folder of the run; ``results/<suite>`` where it is left out. Running again goes on.
         fresh: forget what the folder holds.
-        axes: seq, dim, batch, heads, dtype, mode, level, causal, device, threads, compile, gemm,
+        axes: seq, dim, batch, heads, dtype, mode, level, stack, causal, device, threads, compile, gemm,
             precision, allocator; values as on the command line.
 
     Raises:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effbench.axes import make_axes
 from effbench.cell import Budget
 from effbench.environment import default_memory_limit, memory_total
 from effbench.errors import BadInput
 from effbench.grammar import parse_option
 from effbench.quantity import parse_bytes, parse_seconds
 from effbench.session import Request, measure
-from effbench.suite import Suite, load_suite, make_axes, replace_axes
+from effbench.suite import Suite, load_suite, replace_axes
 
 if TYPE_CHECKING:
     import pandas as pd

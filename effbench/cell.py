@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-LEVELS = ("op", "layer")
+LEVELS = ("op", "layer", "block", "model")
 MODES = ("forward", "train", "decode")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 GEMMS = ("torch", "onednn", "auto")

@@ -34,8 +34,10 @@ def check(mechanism: Mechanism, cell: Cell, *, seed: int) -> Verdict:
     """Compare output, in train mode the input's gradient, in decode mode the steps with the reference.
 
     Runs on the cell's own device and dtype at small shapes, with parameters moved off their initial
-    values, so that one that starts at zero cannot hide a fault.
+    values, so that one that starts at zero cannot hide a fault. Blocks and models are checked as the layers
+    that they are made of.
     """
+    cell = replace(cell, level="layer", stack={})
     flags: list[str] = []
     for batch, seq, width in _supported(mechanism, cell):
         heads = min(cell.heads, 2)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from torch._subclasses.fake_tensor import FakeTensorMode
+
 from effbench.cell import Cell
+from effbench.errors import Unsupported
+from effbench.model import embeds_positions, hidden_width, parameters
 from effbench.plugin import Flops, Mechanism, Shape
 from effbench.registry import MECHANISMS, Registry, load_mechanism
 from effbench.source import source_of
+from effbench.stack import Stack
+from effbench.stack_flops import block_flops, model_flops
+from effbench.subject import build_module
 
 
 def describe(spec: str, source: str) -> dict[str, Any]:
@@ -28,6 +36,7 @@ def describe(spec: str, source: str) -> dict[str, Any]:
         "complexity": {"time": complexity.time, "memory": complexity.memory} if complexity else None,
         "options": mechanism.options,
         "fixed_length": mechanism.fixed_length,
+        "positional": mechanism.positional,
         "same_as": mechanism.same_as,
         "reference": mechanism.reference is not None,
         "flops": mechanism.flops is not None,
@@ -49,7 +58,18 @@ def unsupported(mechanism: Mechanism, cell: Cell) -> str | None:
         return f"{mechanism.name} takes {', '.join(mechanism.dtypes)}, not {cell.dtype}"
     if cell.dim % cell.heads:
         return f"a width of {cell.dim} does not divide into {cell.heads} heads"
+    if cell.level in ("block", "model") and (reason := _unstackable(cell)):
+        return reason
     return mechanism.supports(cell) if mechanism.supports else None
+
+
+def _unstackable(cell: Cell) -> str | None:
+    stack = Stack(**cell.stack)
+    if stack.memory != "reversible":
+        return None
+    if stack.norm == "post":
+        return "a reversible block has its norms inside its branches: norm pre"
+    return "reversible blocks are not compiled" if cell.compile else None
 
 
 def _undecodable(cell: Cell) -> str | None:
@@ -76,10 +96,31 @@ def needed(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
 def _evaluated(
     form: Callable[..., Flops] | None, mechanism: Mechanism, cell: Cell
 ) -> dict[str, float] | None:
-    if form is None or cell.level != "layer" or cell.mode == "decode":
+    if form is None or cell.level == "op" or cell.mode == "decode":
         return None
     if unsupported(mechanism, cell):
         return None
     shape = Shape(batch=cell.batch, seq=cell.seq, dim=cell.dim, heads=cell.heads)
-    flops = form(shape, causal=cell.causal, mode=cell.mode, **cell.options)
-    return {kind: float(value) for kind, value in vars(flops).items()}
+
+    def layer(mode: str) -> Flops:
+        return form(shape, causal=cell.causal, mode=mode, **cell.options)
+
+    flops = layer(cell.mode) if cell.level == "layer" else _stacked(mechanism, cell, layer, shape)
+    return {kind: float(value) for kind, value in vars(flops).items()} if flops else None
+
+
+def _stacked(mechanism: Mechanism, cell: Cell, layer: Callable[[str], Flops], shape: Shape) -> Flops | None:
+    """The closed form of a block or model; None where it cannot have the parameters that are asked for."""
+    stack, positional = Stack(**cell.stack), mechanism.positional
+    size = 0
+    if stack.match == "params":
+        with FakeTensorMode():
+            size = parameters(build_module(mechanism, replace(cell, level="layer", stack={}), seed=0))
+    try:
+        width = hidden_width(cell.level, stack, cell.dim, cell.seq, positional, size)
+    except Unsupported:
+        return None
+    if cell.level == "block":
+        return block_flops(stack, layer, shape, width, cell.mode)
+    positions = embeds_positions(stack, positional)
+    return model_flops(stack, layer, shape, width, cell.mode, positions=positions)

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from effbench.errors import BadInput, EffbenchError
-from effbench.subject import Unsupported
+from effbench.errors import BadInput, EffbenchError, Unsupported
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory")
 

@@ -30,8 +30,9 @@ SEPARATE = {"MALLOC_MMAP_THRESHOLD_": str(64 << 10)}
 #: For instructions: a thread that waits must not spin, since it would count as long as it waits.
 NO_SPINNING = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
 ALLOCATORS: dict[tuple[str, str], dict[str, str]] = {
-    **{(kind, "default"): {} for kind in ("time", "memory", "counts")},
+    **{(kind, "default"): {} for kind in ("time", "counts")},
     ("time", "warm"): WARM,
+    ("memory", "default"): SEPARATE,
     ("memory", "warm"): SEPARATE,
     ("counts", "warm"): {},
     ("instructions", "default"): NO_SPINNING,
@@ -48,7 +49,8 @@ TELLING = re.compile(
 def server_environment(kind: str, *, threads: int, allocator: str) -> dict[str, str]:
     """The variables to start a fork server with: glibc and OpenMP read theirs once, at start.
 
-    ``kind``: time, memory, counts or instructions. ``allocator``: warm, or default for glibc as it comes.
+    ``kind``: time, memory, counts or instructions. ``allocator``: warm, or default for glibc as it comes;
+    memory is measured in one way whatever the allocator.
     """
     if (kind, allocator) not in ALLOCATORS:
         accepted = ", ".join(" ".join(pair) for pair in sorted(ALLOCATORS))

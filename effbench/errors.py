@@ -14,3 +14,7 @@ class BadInput(EffbenchError):
 
 class NothingMeasured(EffbenchError):
     """There is no number to show (exit code 3)."""
+
+
+class Unsupported(Exception):
+    """A cell asks for what its mechanism does not offer: an answer with a reason, not a failure."""

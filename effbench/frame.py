@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from effbench.cell import Cell
-from effbench.record import FlopsBlock, Record
+from effbench.record import Record
 from effbench.roofline import Bound, bound
 from effbench.scrutiny import suspicions
 from effbench.stats import median_interval, median_of_medians, process_spread
@@ -92,12 +92,10 @@ class Run:
 
     @cached_property
     def _flops_needed(self) -> pd.Series[float]:
-        blocks = [self._flops(cell_id) for cell_id in self.frame["id"]]
+        visits = (self.visits.get(cell_id, ()) for cell_id in self.frame["id"])
+        blocks = [next((visit.flops for visit in own if visit.flops), None) for own in visits]
         found = [_plain(block.needed) if block and block.needed else None for block in blocks]
         return pd.Series(found, index=self.frame.index, dtype="float64")
-
-    def _flops(self, cell_id: str) -> FlopsBlock | None:
-        return next((visit.flops for visit in self.visits.get(cell_id, ()) if visit.flops), None)
 
     @cached_property
     def varying(self) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ def exponents(
 
     Args:
         smaller, larger: rows of the frame: ``seq``, ``dim``, ``heads`` and ``options`` as JSON.
+            Of blocks and models, what surrounds the mechanism may be all that is seen of it.
         along: the axis that grows, ``seq`` or ``dim``.
     """
     if not declared:
@@ -93,5 +94,7 @@ def exponents(
             grown += factors(declared, small, large)
         except ValueError:  # no declaration that can be read
             return -math.inf, math.inf
+        if smaller.get("level") in ("block", "model"):  # tokens pass what surrounds the mechanism one by one
+            grown += factors("n d + n d^2", small, large)
     over = math.log(larger[along] / smaller[along])
     return math.log(min(grown)) / over, math.log(max(grown)) / over

@@ -67,10 +67,11 @@ def as_plan(plan: Plan, known: Sequence[Mapping[str, Any]], limit: int) -> str:
     """The cells of a plan with their predicted FLOPs and memory, before anything is measured."""
     rows = []
     for cell, facts in zip(plan.cells, known, strict=True):
-        options = ", ".join(f"{k}={v}" for k, v in cell.options.items())
+        options = ", ".join(f"{k}={v}" for k, v in {**cell.options, **cell.stack}.items())
         axes = [
             cell.mechanism,
             options,
+            cell.level,
             cell.mode,
             "causal" if cell.causal else "",
             cell.batch,
@@ -78,7 +79,8 @@ def as_plan(plan: Plan, known: Sequence[Mapping[str, Any]], limit: int) -> str:
             cell.dim,
         ]
         rows.append([*axes, *_predicted(facts, limit)])
-    headers = ["mechanism", "options", "mode", "", "batch", "seq", "dim", "FLOPs", "memory", "remark"]
+    headers = ["mechanism", "options", "level", "mode", "", "batch", "seq", "dim"]
+    headers += ["FLOPs", "memory", "remark"]
     table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
     meaning = f"memory is live + predicted peak, the limit {_bytes(limit)}"
     return f"{table}\n\n{len(plan.cells)} cells; {meaning}; nothing was measured"

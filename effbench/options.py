@@ -32,7 +32,8 @@ Batch = Annotated[Text, option("Batch sizes.")]
 Heads = Annotated[Text, option("Heads; one for every 64 of the width where left out.")]
 Dtype = Annotated[Text, option("float32, bfloat16, float16, float64")]
 Mode = Annotated[Text, option("forward, train, decode")]
-Level = Annotated[Text, option("op, layer")]
+Level = Annotated[Text, option("op, layer, block, model")]
+Stack = Annotated[list[str] | None, option("Of blocks and models: depth=4..16, memory=plain,reversible")]
 Causal = Annotated[bool | None, option("Causal or not.", "--causal/--no-causal")]
 Device = Annotated[Text, option("cpu, cuda or cuda:1")]
 Threads = Annotated[Text, option("Threads; the usable cores where left out.")]
@@ -64,8 +65,9 @@ def request(
         BadInput: a suite, an axis or an amount is not accepted.
     """
     from effbench.api import make_budget, with_mechanisms, with_options
+    from effbench.axes import make_axes
     from effbench.session import Request
-    from effbench.suite import load_suite, make_axes, replace_axes
+    from effbench.suite import load_suite, replace_axes
 
     name, asked = load_suite(suite)
     asked = replace_axes(asked, make_axes({k: v for k, v in axes.items() if v is not None}, "--"))
@@ -82,6 +84,19 @@ def request(
         fresh=fresh,
         command=shlex.join(["effbench", *sys.argv[1:]]),
     )
+
+
+def by_key(given: list[str] | None) -> dict[str, str] | None:
+    """``key=value`` of a stack; None where nothing was given."""
+    stack: dict[str, str] = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not (key.strip() and equals and value.strip()):
+            raise BadInput(f"--stack: {text!r} is not of the form key=value, such as depth=4..16")
+        if key.strip() in stack:
+            raise BadInput(f"--stack: {key.strip()} is given twice; its values are joined by commas")
+        stack[key.strip()] = value
+    return stack or None
 
 
 def by_mechanism(given: list[str]) -> dict[str, dict[str, str]]:

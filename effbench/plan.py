@@ -10,6 +10,7 @@ from typing import Any
 
 from effbench.cell import SIZE_AXES, Cell, default_heads, usable_cores
 from effbench.errors import BadInput
+from effbench.stack import Stack, complete
 from effbench.suite import Suite
 
 #: Seeds the shuffles of the order and every input.
@@ -29,6 +30,7 @@ class Description:
     complexity: Mapping[str, str] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     fixed_length: bool = False
+    positional: bool = False
     same_as: str = ""
     reference: bool = False
     flops: bool = False
@@ -116,13 +118,17 @@ def option_sets(description: Description, given: Mapping[str, Sequence[Any]]) ->
 
 
 def _cells(mechanism: str, options: Mapping[str, Any], sweep: Mapping[str, list[Any]]) -> list[Cell]:
+    """The product of a sweep's axes, each cell once: levels without a stack are the same for all stacks."""
     axes = {"seq": [1024], "dim": [256], "threads": [usable_cores()], **sweep}
-    cells = []
+    cells: dict[str, Cell] = {}
     for values in itertools.product(*axes.values()):
         point = dict(zip(axes, values, strict=True))
         point.setdefault("heads", default_heads(point["dim"]))
-        cells.append(Cell(mechanism=mechanism, options=dict(options), **point))
-    return cells
+        given = {key: point.pop(f"stack.{key}") for key in Stack.model_fields if f"stack.{key}" in point}
+        stack = complete(point.get("level", "layer"), given)
+        cell = Cell(mechanism=mechanism, options=dict(options), stack=stack, **point)
+        cells.setdefault(cell.id, cell)
+    return list(cells.values())
 
 
 def _lines(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:

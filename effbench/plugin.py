@@ -70,6 +70,7 @@ class Mechanism:
     flops: Callable[..., Flops] | None = None
     needed: Callable[..., Flops] | None = None  # likewise, without the dead parts of tiles
     fixed_length: bool = False
+    positional: bool = False  # knows where tokens stand, so that a model adds no position embedding
     same_as: str = ""
     supports: Callable[..., str | None] | None = None
 

@@ -65,7 +65,8 @@ def describe(record: Record) -> str:
 def name(cell: Cell) -> str:
     """The mechanism with whatever of the cell is not the usual."""
     unusual = [cell.mode] * (cell.mode != "forward") + [cell.level] * (cell.level != "layer")
-    return " ".join([cell.mechanism, *unusual, *(["causal"] if cell.causal else [])])
+    stack = [f"{key} {cell.stack[key]}" for key in ("depth", "memory", "match") if key in cell.stack]
+    return " ".join([cell.mechanism, *unusual, *stack, *(["causal"] if cell.causal else [])])
 
 
 def span(seconds: float) -> str:

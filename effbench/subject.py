@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from effbench import model
 from effbench.cell import Cell
+from effbench.errors import Unsupported
 from effbench.plugin import Mechanism, Shape
+from effbench.stack import Stack
 
 #: Bytes that the ring of inputs may take; two inputs at the least.
 _RING_BYTES = 64 * 1024 * 1024
 _RING = 4
-
-
-class Unsupported(Exception):
-    """The cell asks for what the mechanism does not offer."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,23 @@ class Subject:
 
 
 def build_module(mechanism: Mechanism, cell: Cell, *, seed: int) -> nn.Module:
-    """The mechanism's module for a cell, in the cell's dtype and on its device."""
+    """The module of a cell's level (of op: the layer), in the cell's dtype and on its device."""
     torch.manual_seed(seed)
     seq = cell.seq + (cell.mode == "decode")  # the context and one more token
     shape = Shape(batch=cell.batch, seq=seq, dim=cell.dim, heads=cell.heads)
     with _default_dtype(getattr(torch, cell.dtype)):
-        module = mechanism.build(shape, causal=cell.causal, **cell.options)
+        build = functools.partial(mechanism.build, shape, causal=cell.causal, **cell.options)
+        module = _at_level(mechanism, cell, build)
     if not _is_at(module, cell):
         module = module.to(device=cell.device, dtype=getattr(torch, cell.dtype))
     return module.train(cell.mode == "train")
+
+
+def _at_level(mechanism: Mechanism, cell: Cell, layer: Callable[[], nn.Module]) -> nn.Module:
+    if cell.level not in ("block", "model"):
+        return layer()
+    stack, positional = Stack(**cell.stack), mechanism.positional
+    return model.build(cell.level, stack, layer, dim=cell.dim, seq=cell.seq, positional=positional)
 
 
 def build_subject(
@@ -85,9 +93,16 @@ def build_subject(
 
 
 def make_input(cell: Cell, seed: int, repeat: int) -> torch.Tensor:
-    """N(0, 1) of shape [b, n, d]; depends on seed, repeat and shape alone, whatever the mechanism."""
+    """N(0, 1) of shape [b, n, d], at level model tokens [b, n] or patches [b, n, numbers in a patch].
+
+    Depends on seed, repeat and shape alone, whatever the mechanism.
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + repeat)
-    values = torch.randn(cell.batch, cell.seq, cell.dim, generator=generator)
+    shape = _input_shape(cell)
+    if len(shape) == 2:
+        kinds = Stack(**cell.stack).vocabulary
+        return torch.randint(kinds, shape, generator=generator).to(cell.device)
+    values = torch.randn(shape, generator=generator)
     return values.to(device=cell.device, dtype=getattr(torch, cell.dtype))
 
 
@@ -105,13 +120,21 @@ def _is_at(module: nn.Module, cell: Cell) -> bool:
 
 def _input(cell: Cell, seed: int, repeat: int, empty: bool) -> torch.Tensor:
     if empty:
-        shape = (cell.batch, cell.seq, cell.dim)
-        return torch.empty(shape, dtype=getattr(torch, cell.dtype), device=cell.device)
+        shape = _input_shape(cell)
+        dtype = torch.long if len(shape) == 2 else getattr(torch, cell.dtype)
+        return torch.empty(shape, dtype=dtype, device=cell.device)
     return make_input(cell, seed, repeat)
 
 
+def _input_shape(cell: Cell) -> tuple[int, ...]:
+    if cell.level != "model":
+        return cell.batch, cell.seq, cell.dim
+    stack = Stack(**cell.stack)
+    return (cell.batch, cell.seq, *([] if stack.embedding == "tokens" else [stack.patch]))
+
+
 def _pass(module: nn.Module, inputs: list[torch.Tensor], cell: Cell) -> Callable[[int], Any]:
-    function, operands = _at_level(module, inputs, cell)
+    function, operands = _timed(module, inputs, cell)
     if cell.compile:
         function = torch.compile(function)
     if cell.mode == "train":
@@ -124,12 +147,14 @@ def _pass(module: nn.Module, inputs: list[torch.Tensor], cell: Cell) -> Callable
     return forward
 
 
-def _at_level(
+def _timed(
     module: nn.Module, inputs: list[torch.Tensor], cell: Cell
 ) -> tuple[Callable[..., Any], list[tuple[torch.Tensor, ...]]]:
     """The function that the level times, and ready-made operands for it."""
-    if cell.level == "layer":
-        return module, [(x,) for x in inputs]
+    if cell.level != "op":
+        training = cell.level == "model" and cell.mode == "train"
+        function = cast(Callable[..., Any], module.loss if training else module)
+        return function, [(x,) for x in inputs]
     project, mix = getattr(module, "project", None), getattr(module, "mix", None)
     if project is None or mix is None:
         raise Unsupported(

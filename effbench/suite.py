@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,89 +22,12 @@ from pydantic import (
     model_validator,
 )
 
-from effbench.cell import ALLOCATORS, DTYPES, GEMMS, LEVELS, MODES, PRECISIONS
+from effbench.axes import Axes, explain, once, or_value_error
 from effbench.errors import BadInput
-from effbench.grammar import parse_axis, parse_option
+from effbench.grammar import parse_option
+from effbench.stack import misplaced
 
-NUMBERS = ("batch", "seq", "dim", "heads", "threads")
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "mode": MODES,
-    "level": LEVELS,
-    "dtype": DTYPES,
-    "gemm": GEMMS,
-    "precision": PRECISIONS,
-    "allocator": ALLOCATORS,
-}
-FLAGS = ("causal", "compile")
-
-#: One value, an expression or a list: the schema for editors says so, validation makes a list of it.
-Numbers = Annotated[
-    list[int],
-    WithJsonSchema({"type": ["integer", "string", "array"], "items": {"type": ["integer", "string"]}}),
-]
-Words = Annotated[list[str], WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}})]
-Flags = Annotated[list[bool], WithJsonSchema({"type": ["boolean", "array"], "items": {"type": "boolean"}})]
 Option = Annotated[list[Any], WithJsonSchema({})]
-
-
-class Axes(BaseModel):
-    """The values of some axes; what is not given takes its default. Numbers follow the axis grammar."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    batch: Numbers | None = Field(None, description="samples at once, such as 8 or '1..32'")
-    seq: Numbers | None = Field(None, description="sequence lengths, such as '1024..65536'")
-    dim: Numbers | None = Field(None, description="widths, such as '64..1024'")
-    heads: Numbers | None = Field(None, description="heads; left out: one for every 64 of the width")
-    threads: Numbers | None = Field(None, description="threads; left out: the usable cores")
-    mode: Words | None = Field(None, description=", ".join(MODES))
-    level: Words | None = Field(None, description=", ".join(LEVELS))
-    dtype: Words | None = Field(None, description=", ".join(DTYPES))
-    device: Words | None = Field(None, description="cpu, cuda or cuda:1")
-    gemm: Words | None = Field(None, description=", ".join(GEMMS))
-    precision: Words | None = Field(None, description=", ".join(PRECISIONS))
-    allocator: Words | None = Field(None, description=", ".join(ALLOCATORS))
-    causal: Flags | None = Field(None, description="true or false")
-    compile: Flags | None = Field(None, description="true or false")
-
-    @field_validator(*NUMBERS, mode="before")
-    @classmethod
-    def _numbers(cls, value: Any) -> Any:
-        return None if value is None else _or_value_error(parse_axis, value, where="value")
-
-    @field_validator(*CHOICES, "device", mode="before")
-    @classmethod
-    def _words(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = [word.strip() for word in value.split(",")]
-        return _once(value)
-
-    @field_validator(*CHOICES)
-    @classmethod
-    def _known(cls, value: list[str] | None, info: Any) -> list[str] | None:
-        accepted = CHOICES[info.field_name]
-        for word in value or ():
-            if word not in accepted:
-                raise ValueError(f"{word!r} is none of {', '.join(accepted)}")
-        return value
-
-    @field_validator("device")
-    @classmethod
-    def _device(cls, value: list[str] | None) -> list[str] | None:
-        for word in value or ():
-            if word.partition(":")[0] not in ("cpu", "cuda"):
-                raise ValueError(f"{word!r} is none of cpu, cuda, cuda:N")
-        return value
-
-    @field_validator(*FLAGS, mode="before")
-    @classmethod
-    def _flags(cls, value: Any) -> Any:
-        return _once([value] if isinstance(value, bool) else value)
-
-    @property
-    def given(self) -> dict[str, list[Any]]:
-        """The axes that were given, with their values."""
-        return {name: value for name, value in self if value is not None}
 
 
 class Sweep(Axes):
@@ -145,7 +68,7 @@ class Suite(BaseModel):
     @field_validator("mechanisms")
     @classmethod
     def _mechanisms_once(cls, value: list[str]) -> list[str]:
-        _once(value)
+        once(value)
         return value
 
     @field_validator("options", mode="before")
@@ -155,7 +78,7 @@ class Suite(BaseModel):
             return value
         return {
             mechanism: {
-                name: _or_value_error(_option_once, given, where=f"{mechanism}.{name}")
+                name: or_value_error(_option_once, given, where=f"{mechanism}.{name}")
                 for name, given in table.items()
             }
             if isinstance(table, dict)
@@ -185,6 +108,15 @@ class Suite(BaseModel):
                 raise ValueError(f"sweep[{index}]: {min(others)} is none of the suite's mechanisms")
         return self
 
+    @model_validator(mode="after")
+    def _stacks_are_of_blocks_and_models(self) -> Suite:
+        if self.axes.stack and (why := _misplaced(self.axes, self.sweeps())):
+            raise ValueError(f"axes.stack: {why}")
+        for index, (sweep, whole) in enumerate(zip(self.sweep, self.sweeps(), strict=True)):
+            if sweep.stack and (why := _misplaced(sweep, [whole])):
+                raise ValueError(f"sweep[{index}].stack: {why}")
+        return self
+
     def sweeps(self, mechanism: str | None = None) -> list[dict[str, list[Any]]]:
         """The sweeps with the shared axes filled in: all, or those that ask this mechanism."""
         return [
@@ -194,24 +126,15 @@ class Suite(BaseModel):
         ]
 
 
-def make_axes(given: Mapping[str, Any], where: str) -> Axes:
-    """Axes from plain data; ``where`` stands directly in front of the axis in an error: ``--`` for ``--seq``.
-
-    Raises:
-        BadInput: the first value that is not accepted.
-    """
-    try:
-        return Axes.model_validate(given)
-    except ValidationError as error:
-        raise BadInput(f"{where}{_explain(error, Axes)}") from None
-
-
 def replace_axes(suite: Suite, axes: Axes) -> Suite:
     """The suite with some axes asked otherwise, as the command line does.
 
     Lengths alone replace those of the sweeps that sweep length, and leave the others as they are; a
     single length moves every sweep there. Widths likewise. Both together are exactly their product,
     for every mechanism. Any other axis is replaced in every sweep.
+
+    Raises:
+        BadInput: a part of a stack is given, and no sweep asks for a level that has it.
     """
     given = axes.given
     sweeps, asked = suite.sweeps(), [sweep.mechanisms for sweep in suite.sweep]
@@ -222,10 +145,18 @@ def replace_axes(suite: Suite, axes: Axes) -> Suite:
         lines_only = name in ("seq", "dim") and len(values) > 1 and swept
         for sweep in swept if lines_only else sweeps:
             sweep[name] = values
+    if why := _misplaced(axes, sweeps):
+        raise BadInput(f"--stack: {why}; --level says which")
     both = zip(sweeps, asked, strict=True)
     return suite.model_copy(
         update={"axes": Axes(), "sweep": [Sweep(mechanisms=names, **sweep) for sweep, names in both]}
     )
+
+
+def _misplaced(axes: Axes, sweeps: Sequence[Mapping[str, list[Any]]]) -> str:
+    """Why a part of a stack would be asked in vain in these sweeps; "" where none is."""
+    levels = [level for sweep in sweeps for level in sweep.get("level", ["layer"])]
+    return misplaced(axes.stack or (), list(dict.fromkeys(levels)))
 
 
 def load_suite(name: str) -> tuple[str, Suite]:
@@ -272,7 +203,7 @@ def make_suite(data: Mapping[str, Any], where: str) -> Suite:
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
-        raise BadInput(f"{where}: {_explain(error)}") from None
+        raise BadInput(f"{where}: {explain(error, Suite, axes=Axes, sweep=Sweep)}") from None
 
 
 def _from_file(text: str, where: str, folder: Path) -> Suite:
@@ -286,35 +217,7 @@ def _from_file(text: str, where: str, folder: Path) -> Suite:
     return suite.model_copy(update={"mechanisms": found(suite.mechanisms), "sweep": sweeps})
 
 
-def _explain(error: ValidationError, root: type[BaseModel] = Suite) -> str:
-    first = error.errors()[0]
-    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"]).lstrip(".")
-    if first["type"] == "extra_forbidden":
-        inner = Sweep if first["loc"][0] == "sweep" else Axes
-        accepted = (inner if len(first["loc"]) > 1 else root).model_fields
-        return f"unknown key {place}; expected one of {', '.join(sorted(accepted))}"
-    message = first["msg"].removeprefix("Value error, ").removeprefix("value: ")
-    return f"{place}: {message}" if place else message
-
-
-def _or_value_error(parse: Any, value: Any, *, where: str) -> Any:
-    try:
-        return parse(value, where=where)
-    except BadInput as error:
-        raise ValueError(str(error)) from None
-
-
 def _option_once(value: Any, *, where: str) -> list[Any]:
     values = parse_option(value, where=where)
-    _once(values)
-    return values
-
-
-def _once(values: Any) -> Any:
-    if isinstance(values, list):
-        if not values:
-            raise ValueError("the list is empty")
-        twice = [value for index, value in enumerate(values) if value in values[:index]]
-        if twice:
-            raise ValueError(f"{', '.join(map(str, twice))} is asked twice")
+    once(values)
     return values

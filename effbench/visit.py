@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ class Visitor:
 
     def checked(self, cell: Cell, spec: str, until: float | None) -> Outcome:
         """The comparison with the reference, once for all cells that only differ in size or level."""
-        key = f"{cell.line}|{min(cell.heads, 2)}"
+        key = f"{replace(cell, level='layer', stack={}).line}|{min(cell.heads, 2)}"
         if key not in self._checked:
             outcome = self.ask("counts", cell, "check", spec=spec, until=until)
             if outcome.ended == "until":

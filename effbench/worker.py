@@ -240,7 +240,7 @@ def _memory(visit: Visit) -> dict[str, Any]:
         device=torch.device(cell.device).type,
     )
     if cell.mode == "train":
-        receiving = [*subject.module.parameters(), subject.inputs[0]]
+        receiving = [*subject.module.parameters(), *(x for x in subject.inputs[:1] if x.is_floating_point())]
         measured["grad_bytes"] = sum(t.numel() * t.element_size() for t in receiving)
         if not request["cold"]:
             measured["saved_bytes"] = memory.saved_bytes(lambda: subject.call(0), live=live)

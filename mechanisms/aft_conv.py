@@ -199,5 +199,6 @@ MECHANISM = Mechanism(
     reference=reference,
     complexity=Complexity(time="n s d + n d^2", memory="n d"),
     flops=flops,
+    positional=True,
     supports=supports,
 )

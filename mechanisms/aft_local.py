@@ -85,4 +85,5 @@ MECHANISM = Mechanism(
     flops=flops,
     needed=partial(flops, pairs=_tiles.visible_pairs),
     fixed_length=True,
+    positional=True,
 )

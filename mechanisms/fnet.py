@@ -249,4 +249,5 @@ MECHANISM = Mechanism(
     causal=(False,),
     complexity=Complexity(time="n d log n + n d log d", memory="n d"),
     flops=flops,
+    positional=True,
 )

@@ -81,4 +81,5 @@ MECHANISM = Mechanism(
     flops=flops,
     needed=partial(flops, pairs=_parts.visible_pairs),
     fixed_length=True,
+    positional=True,
 )

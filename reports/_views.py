@@ -153,7 +153,8 @@ def _said(axis: str, value: Any) -> str:
         case "compile":
             return "compiled" if value else "eager"
         case "stack":
-            return " ".join(f"{name} {part}" for name, part in json.loads(value).items()) or "no stack"
+            parts = json.loads(value).items()
+            return " ".join(f"{name.replace('_', '-')} {part}" for name, part in parts) or "no stack"
         case "level":
             return f"{value} level"
         case _:

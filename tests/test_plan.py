@@ -122,3 +122,16 @@ def test_default_heads_divide_the_width(dim: int) -> None:
     assert dim % heads == 0
     assert 1 <= heads <= max(1, dim // 64)
     assert dim % 64 or heads == max(1, dim // 64)
+
+
+def test_a_stack_is_part_of_blocks_and_models_alone() -> None:
+    text = "[axes]\nseq = 4\ndim = 8\nlevel = 'layer,block,model'\nstack = { depth = '2,4', norm = 'post' }"
+    cells = make_plan(parse_suite(text, "x"), [described("a")]).cells
+    assert [(c.level, c.stack.get("depth"), c.stack.get("norm")) for c in cells] == [
+        ("layer", None, None),
+        ("block", None, "post"),
+        ("model", 2, "post"),
+        ("model", 4, "post"),
+    ]
+    assert cells[2].stack["vocabulary"] == 256
+    assert "patch" not in cells[2].stack

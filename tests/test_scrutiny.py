@@ -58,6 +58,13 @@ def test_an_exponent_far_from_the_declared_one(tmp_path, declared, power, doubte
     assert found[2048] == ""
 
 
+def test_of_a_block_what_grows_as_the_length_may_be_all_that_is_seen(tmp_path):
+    found = flags_by_length(tmp_path / "a", lambda n: 1e-2 * n / 1024, time="n^2 d", level="block")
+    assert set(found.values()) == {""}
+    found = flags_by_length(tmp_path / "b", lambda n: 1e-2 * (n / 1024) ** 2, time="n d^2", level="block")
+    assert found[16384] == "off-declared"
+
+
 def test_memory_that_outgrows_its_declaration(tmp_path):
     found = flags_by_length(tmp_path, lambda n: 1e-2 * (n / 1024) ** 2, asked=lambda n: 4 * n * n)
     assert [found[n] for n in LENGTHS] == ["", "", *["memory-off-declared"] * 3]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from effbench.axes import make_axes
 from effbench.errors import BadInput
-from effbench.suite import built_in, load_suite, make_axes, parse_suite, replace_axes
+from effbench.suite import built_in, load_suite, parse_suite, replace_axes
 from effbench.suite_schema import schema
 
 
@@ -45,6 +46,26 @@ def test_the_required_suites_are_there() -> None:
         (
             'mechanisms = ["a"]\n[[sweep]]\nmechanisms = ["b"]',
             "s.toml: sweep[0]: b is none of the suite's mechanisms",
+        ),
+        (
+            "[axes]\nlevel = 'block'\nstack = 3",
+            "s.toml: axes.stack: 3 is no table; expected some of classes, depth,",
+        ),
+        (
+            "[axes.stack]\nnorm = 'pre'",
+            "s.toml: axes.stack: norm is a matter of level block or model, and this asks",
+        ),
+        (
+            "[[sweep]]\nlevel = 'block'\nstack = { depth = 2 }",
+            "s.toml: sweep[0].stack: depth is a matter of level model, and this asks block",
+        ),
+        (
+            "[axes]\nlevel = 'model'\n[axes.stack]\nmemory = 'plain, plain'",
+            "s.toml: axes.stack: memory: plain is asked twice",
+        ),
+        (
+            "[axes]\nlevel = 'model'\nstack.depth = 2\n[[sweep]]\nstack.depth = 4",
+            "s.toml: sweep[0] and axes both give stack.depth",
         ),
         ("[[sweep]]\nsize = 1", "s.toml: unknown key sweep[0].size; expected one of allocator, "),
         ("a =", "s.toml: not TOML: "),
@@ -116,3 +137,11 @@ def test_axes_errors_name_the_option() -> None:
 def test_the_schema_for_editors_is_up_to_date() -> None:
     path = Path(__file__).parents[1] / "suites" / "suite.schema.json"
     assert path.read_text() == schema(), "run `make schema`"
+
+
+def test_the_command_line_changes_a_stack_key_by_key() -> None:
+    suite = parse_suite("[axes]\nlevel = 'model'\nstack = { depth = '2..8', memory = 'reversible' }", "deep")
+    asked = replace_axes(suite, make_axes({"stack": {"depth": 3}}, "--"))
+    assert asked.sweeps() == [{"level": ["model"], "stack.depth": [3], "stack.memory": ["reversible"]}]
+    with pytest.raises(BadInput, match=r"^--stack: depth is a matter of level model, and this asks layer"):
+        replace_axes(suite, make_axes({"level": "layer", "stack": {"depth": 3}}, "--"))

@@ -69,10 +69,10 @@ interval of a run holds the grand median of all runs of its kind in at least 85 
 differ by under 5 % in at least 28 of 30 pairs (quiet).
 """
 TOGETHER = """
-They are slow in the same runs: what parts the runs is more than what parts the two processes of one. The likely
-cause is the machine (its clock, the other guests of its host, whatever else ran beside on the day); that is not
-proven, since both cells of a run share its processes. No interval made within a run can hold such a thing: compare
-mechanisms within one run, where their visits take turns, or by counts.
+They are slow in the same runs: what parts the runs is more than what parts the two processes of one. The
+likely cause is the machine (its clock, the other guests of its host, whatever else ran beside on the day);
+that is not proven, since both cells of a run share its processes. No interval made within a run can hold such
+a thing: compare mechanisms within one run, where their visits take turns, or by counts.
 """
 BURNING = """
 A burning core made the small cell {small:.1f} and the large one {large:.1f} times as slow: with a thread on

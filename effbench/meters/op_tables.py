@@ -109,7 +109,7 @@ MOVES = _names(
     "_to_dense unique_dim _unique2"
 )
 #: Read as much as they write, not their whole source.
-GATHERS = frozenset(("index", "gather", "index_select", "embedding", "take"))
+GATHERS = frozenset(("index", "gather", "index_select", "embedding", "take", "nll_loss_forward"))
 #: Adds its source, the last tensor, into a destination.
 SCATTER_ADDS = frozenset(("index_add", "scatter_add", "index_put", "_index_put_impl", "scatter_reduce"))
 #: Written without being read; drawing random numbers is counted as writing.
@@ -117,7 +117,7 @@ FILLS = _names(
     "fill zero zeros ones full arange linspace logspace eye tril_indices triu_indices scalar_tensor "
     "zeros_like ones_like full_like new_zeros new_ones new_full rand randn randint randperm rand_like "
     "randn_like randint_like normal uniform bernoulli exponential random log_normal geometric cauchy "
-    "multinomial"
+    "multinomial nll_loss_backward"
 )
 #: Neither work nor traffic.
 FREE = _names(
