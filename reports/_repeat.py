@@ -27,6 +27,8 @@ def command(cell: Mapping[str, Any], info: Mapping[str, Any]) -> str:
     words += ["--compile"] if cell["compile"] else []
     for option, value in cell["options"].items():
         words += ["--option", f"{name}.{option}={_word(value)}"]
+    for part, value in cell.get("stack", {}).items():
+        words += ["--stack", f"{part}={_word(value)}"]
     words += _limits(info)
     return shlex.join([*words, "--fresh", "--out", "results/again"])
 

@@ -12,6 +12,7 @@ from effbench.cell import Cell
 from effbench.cli import app
 from effbench.plan import Description, make_plan
 from effbench.reports._repeat import command
+from effbench.stack import complete
 from tests.synthetic import make_cell
 
 ODD = make_cell(
@@ -19,6 +20,9 @@ ODD = make_cell(
     options={"window": 48, "dims": 2, "share": 0.25, "kind": "matrix", "bias": None, "tied": True},
     **{"seq": 1031, "dim": 96, "heads": 3, "batch": 5, "causal": True, "compile": True, "mode": "train"},
     **{"level": "op", "dtype": "bfloat16", "gemm": "onednn", "allocator": "default", "threads": 1},
+)
+MODEL = make_cell(
+    "toy", level="model", mode="train", stack=complete("model", {"depth": 3, "memory": "reversible"})
 )
 DEFAULTS = {"window": 1, "dims": 1, "share": 1.0, "kind": "fft", "bias": False, "tied": None}
 
@@ -40,8 +44,9 @@ def asked(words: list[str], monkeypatch: pytest.MonkeyPatch) -> list:
         (make_cell("toy"), "toy"),
         (ODD, "some where/odd.py:ODD"),
         (replace(ODD, causal=False, options={}), "x:y"),
+        (MODEL, "toy"),
     ],
-    ids=["usual", "odd", "plain"],
+    ids=["usual", "odd", "plain", "model"],
 )
 def test_the_command_asks_for_the_cell(cell: Cell, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     info = {
