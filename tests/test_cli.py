@@ -96,7 +96,7 @@ def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
         (["run", "--mechanism", "mha,mha"], "mha is asked twice"),
         (["run", "--nosuch"], "--nosuch"),
         (["report", "nowhere"], "nowhere"),
-        (["report", "r", "--as", "pdf"], "'pdf'"),
+        (["report", "r", "--as", "docx"], "'docx'"),
         (["report", "r", "--baseline", "nosuch"], "--baseline: 'nosuch' is none of"),
         (["report", "r", "--at", "seq=7"], "--at: no cell with seq=7; there are 16, 32, 64"),
         (["report", "r", "--at", "length=16"], "--at: no axis 'length'"),
