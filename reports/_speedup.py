@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 from matplotlib.figure import Figure
 
+from effbench.against import same_product
 from effbench.frame import Run
 
 from ._lines import Line, lines_of
@@ -38,13 +39,13 @@ def ratios(run: Run, view: View, baseline: str) -> list[Line]:
     if baseline not in lines:
         return []
     reference = lines[baseline].points.set_index("step")
-    product = {(row["series"], row[view.along]): _product(run, row["id"]) for row in view.records}
+    rows = {(row["series"], row[view.along]): row for row in view.records}
     found = []
     for label, line in lines.items():
         if label == baseline:
             continue
         points = line.points[line.points["step"].isin(reference.index)]
-        same = [product[label, step] == product[baseline, step] for step in points["step"]]
+        same = [same_product(run, rows[label, step], rows[baseline, step]) for step in points["step"]]
         breaks = [
             (int(step), OTHER_PRODUCT) for step, kept in zip(points["step"], same, strict=True) if not kept
         ]
@@ -60,11 +61,6 @@ def ratios(run: Run, view: View, baseline: str) -> list[Line]:
         )
         found.append(Line(label, line.look, ratio, sorted([*line.breaks, *breaks[:1]])))
     return found
-
-
-def _product(run: Run, cell_id: str) -> str:
-    answer = run.answer(cell_id)
-    return answer.path.get("gemm", "") if answer else ""
 
 
 def _ticks(low: float, high: float) -> tuple[list[float], list[str]]:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from effbench.against import product_of
 from effbench.frame import AXES, Run
 from effbench.plausibility import sound
 
@@ -41,7 +42,7 @@ def winners(run: Run) -> Iterator[tuple[str, str, Callable[[Sheet], Figure]]]:
     """Name, title and drawing for each setting that was measured over lengths times widths."""
     fixed = [axis for axis in AXES[2:] if axis not in ("seq", "dim", "heads")]
     frame = run.frame.assign(series=run.series)
-    frame["product"] = [answer.path.get("gemm", "") if (answer := run.answer(i)) else "" for i in frame["id"]]
+    frame["product"] = [product_of(run, i) for i in frame["id"]]
     kept = frame[frame["status"] == "ok"]
     if kept.empty:
         return
@@ -73,7 +74,7 @@ def squares_of(rows: pd.DataFrame) -> list[Square]:
         lowest = others["time_low_s"].fillna(others["time_s"])
         ties = tuple(others["series"][lowest <= reach])
         remark = "" if sound({"status": "ok", "flags": first["flags"]}, "time_s") else DOUBT
-        remark += OTHER_PRODUCT if here["product"].nunique() > 1 else ""
+        remark += OTHER_PRODUCT if len(set(here["product"]) - {""}) > 1 else ""
         found.append(
             Square(int(first["seq"]), int(first["dim"]), first["mechanism"], first["series"], ties, remark)
         )

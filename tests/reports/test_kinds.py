@@ -77,16 +77,29 @@ def test_the_speedup_is_the_ratio_of_times(tmp_path: Path) -> None:
 PACES = (("mha-sdpa", 4e-6), ("toy", 1e-6))
 
 
-def test_another_matrix_product_is_no_speedup(tmp_path: Path) -> None:
-    cells = [make_cell(name, seq=n) for name, _ in PACES for n in (1024, 2048)]
+def run_with_products(tmp_path: Path, product: str) -> Run:
+    """The toy's matrices are multiplied by ``product``, the baseline's by torch."""
+    cells = [make_cell(name, seq=n, dim=d) for name, _ in PACES for n in (1024, 2048) for d in (64, 128)]
     records = [
-        measured(cell, [0.1], path={"gemm": "onednn" if cell.mechanism == "toy" else "torch"})
+        measured(cell, [0.1], path={"gemm": product if cell.mechanism == "toy" else "torch"})
         for cell in cells
     ]
-    run = load_run(write_run(tmp_path, cells, records))
+    return load_run(write_run(tmp_path, cells, records))
+
+
+def test_another_matrix_product_is_no_speedup(tmp_path: Path) -> None:
+    run = run_with_products(tmp_path, "onednn")
     (line,) = ratios(run, views(run)[0], "mha-sdpa")
     assert (len(line.points), line.breaks) == (0, [(1024, OTHER_PRODUCT)])
     assert "speedup-by-seq" not in [picture.name for picture in pictures(run)]
+    assert "‡" in words(drawn(run, "fastest"))
+
+
+def test_what_multiplies_no_matrices_agrees_with_everybody(tmp_path: Path) -> None:
+    run = run_with_products(tmp_path, "")
+    (line,) = ratios(run, views(run)[0], "mha-sdpa")
+    assert (len(line.points), line.breaks) == (2, [])
+    assert "‡" not in words(drawn(run, "fastest"))
 
 
 def test_the_roofline_shows_this_machine_and_needs_its_ceilings(example: Run, tmp_path: Path) -> None:
