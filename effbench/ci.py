@@ -80,23 +80,7 @@ def gate(
     tolerance = inconclusive or settings.inconclusive
     if tolerance not in ("fail", "warn"):
         raise BadInput(f"--inconclusive: {tolerance!r} is none of fail, warn")
-    axes = {
-        "seq": seq,
-        "dim": dim,
-        "batch": batch,
-        "heads": heads,
-        "dtype": dtype,
-        "mode": mode,
-        "level": level,
-        "stack": options.by_key(stack),
-        "causal": causal,
-        "device": device,
-        "threads": threads,
-        "compile": compile_ or None,
-        "gemm": gemm,
-        "precision": precision,
-        "allocator": allocator,
-    }
+    axes = options.axes(locals())
     request = _request(
         settings, suite, axes, mechanism, with_, option_, memory_limit, cell_timeout, budget, out
     )
@@ -136,17 +120,7 @@ def noise(
     from effbench.settings import read_settings
 
     settings = read_settings(Path.cwd())
-    axes = {
-        "seq": seq,
-        "dim": dim,
-        "batch": batch,
-        "dtype": dtype,
-        "mode": mode,
-        "level": level,
-        "stack": options.by_key(stack),
-        "causal": causal,
-        "threads": threads,
-    }
+    axes = options.axes(locals())
     request = _halved(_request(settings, suite, axes, mechanism, with_, option_, None, "60s", None, out))
     rules = settings.rules({})
     with _watched() as watch:

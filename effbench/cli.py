@@ -81,23 +81,7 @@ def run(
     ] = False,
 ) -> None:
     """Measure a suite and write its report; run again to go on where it stopped."""
-    axes = {
-        "seq": seq,
-        "dim": dim,
-        "batch": batch,
-        "heads": heads,
-        "dtype": dtype,
-        "mode": mode,
-        "level": level,
-        "stack": options.by_key(stack),
-        "causal": causal,
-        "device": device,
-        "threads": threads,
-        "compile": compile_ or None,
-        "gemm": gemm,
-        "precision": precision,
-        "allocator": allocator,
-    }
+    axes = options.axes(locals())
     request = options.request(
         suite,
         axes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,6 +85,19 @@ def request(
         fresh=fresh,
         command=shlex.join(["effbench", *sys.argv[1:]]),
     )
+
+
+def axes(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The axes among a command's parameters, by name, as ``request`` takes them.
+
+    Raises:
+        BadInput: a stack is not written as key=value.
+    """
+    from effbench.axes import Axes
+
+    stack, compiled = by_key(parameters["stack"]), parameters.get("compile_") or None
+    named = {**parameters, "stack": stack, "compile": compiled}
+    return {name: named[name] for name in Axes.model_fields if name in named}
 
 
 def by_key(given: list[str] | None) -> dict[str, str] | None:

@@ -173,8 +173,6 @@ def out_of_reach(k: Tensor, shift: Tensor) -> Tensor:
 
 def exp_keys(k: Tensor, shift: Tensor) -> Tensor:
     """exp(k - shift) in the accumulator's dtype; rows that the bound touches are rescued."""
-    if torch.is_grad_enabled():
-        return (k.to(shift.dtype) - shift).clamp(max=REACH).exp()
     return (k.to(shift.dtype) - shift).clamp_(max=REACH).exp_()
 
 
