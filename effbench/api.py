@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from effbench.axes import make_axes
 from effbench.cell import Budget
-from effbench.environment import default_memory_limit, memory_total
+from effbench.environment import default_memory_limit, gpu_memory, memory_total
 from effbench.errors import BadInput
 from effbench.grammar import parse_option
 from effbench.quantity import parse_bytes, parse_seconds
@@ -116,7 +116,14 @@ def make_budget(
     given = None if memory_limit is None else parse_bytes(memory_limit, where="memory-limit")
     return Budget(
         memory_limit=given or default_memory_limit(),
+        gpu_limit=given or _share_of_gpu(),
         heap_limit=given or memory_total() * 9 // 10,
         cell_timeout=parse_seconds(cell_timeout, where="cell-timeout"),
         total=None if total is None else parse_seconds(total, where="budget"),
     )
+
+
+def _share_of_gpu() -> int | None:
+    """Nine tenths of the smallest GPU: the rest is for CUDA itself."""
+    memory = gpu_memory()
+    return None if memory is None else memory * 9 // 10

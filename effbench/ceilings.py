@@ -7,6 +7,7 @@ the repetitions over their median.
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -18,22 +19,23 @@ import torch
 
 REPETITIONS = 7
 TIME_EACH = 0.25  # seconds that the repetitions of one rate may take
-SIDES = (2048, 1024, 512, 256, 128)  # of square matrices: the largest that fits the time is used
+SIDES = (128, 256, 512, 1024, 2048, 4096, 8192)  # of square matrices: the largest that fits the time is used
 #: Bytes of a copy's source: far beyond any last-level cache, and within a core's own second level.
 COPIES = {"memory": 128 << 20, "cache": 256 << 10}
-EXP_ELEMENTS = 1 << 18  # 1 MB of float32: in cache, so that arithmetic bounds it
+EXP_BYTES = 1 << 20  # of float32: in cache, so that arithmetic bounds it
 
 
 def measure(dtypes: Iterable[str], device: str = "cpu") -> dict[str, Any]:
     """FLOPs a second by dtype and provider, bytes a second (read plus written), exponentials a second."""
+    sizes = _sizes(device)
     with torch.no_grad():
         return {
             "device": device,
             "threads": torch.get_num_threads(),
             "cache_bytes": _cache_bytes(device),
             "matmul": {dtype: _matmul_rates(getattr(torch, dtype), device) for dtype in dtypes},
-            "copy": {name: _copy_rate(size, device) for name, size in COPIES.items()},
-            "exp": _exp_rate(device),
+            "copy": {name: _copy_rate(sizes[name], device) for name in COPIES},
+            "exp": _exp_rate(sizes["exp"], device),
         }
 
 
@@ -91,15 +93,23 @@ def _providers(dtype: torch.dtype, device: str) -> dict[str, Callable[..., torch
 def _largest(
     product: Callable[..., torch.Tensor], dtype: torch.dtype, device: str
 ) -> tuple[int, Callable[[], torch.Tensor]]:
-    """The largest product whose repetitions fit the time, judged from the smallest: n^3."""
-    smallest = SIDES[-1]
-    x = torch.randn(smallest, smallest, device=device).to(dtype)
-    product(x, x)
-    once = min(_once(lambda: product(x, x), device) for _ in range(3))
-    fits = (n for n in SIDES if once * (n / smallest) ** 3 * (REPETITIONS + 1) <= TIME_EACH)
-    side = next(fits, smallest)
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return side, lambda: product(a, b)
+    """The largest product whose repetitions fit the time: it doubles as long as an eightfold would."""
+    for side in SIDES:
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        call = functools.partial(product, a, b)
+        call()
+        once = min(_once(call, device) for _ in range(3))
+        if 8 * once * (REPETITIONS + 1) > TIME_EACH:
+            break
+    return side, call
+
+
+def _sizes(device: str) -> dict[str, int]:
+    """Bytes of what is copied and exponentiated: a GPU has one cache, too large for launches to count."""
+    if device == "cpu":
+        return {**COPIES, "exp": EXP_BYTES}
+    quarter = torch.cuda.get_device_properties(device).L2_cache_size // 4
+    return {"memory": 1 << 30, "cache": quarter, "exp": quarter}
 
 
 def _copy_rate(size: int, device: str) -> dict[str, float]:
@@ -109,11 +119,11 @@ def _copy_rate(size: int, device: str) -> dict[str, float]:
     return {"bytes_per_s": 2 * size / seconds, "spread": spread}
 
 
-def _exp_rate(device: str) -> dict[str, float]:
-    x = torch.randn(EXP_ELEMENTS, device=device)
+def _exp_rate(size: int, device: str) -> dict[str, float]:
+    x = torch.randn(size // 4, device=device)
     target = torch.empty_like(x)
     seconds, spread = _timed(lambda: torch.exp(x, out=target), device)
-    return {"elements_per_s": EXP_ELEMENTS / seconds, "spread": spread}
+    return {"elements_per_s": x.numel() / seconds, "spread": spread}
 
 
 def _once(call: Callable[[], Any], device: str, calls: int = 1) -> float:

@@ -67,6 +67,7 @@ class Budget:
     """The effort: no part of the question, so it is not hashed into a cell's id."""
 
     memory_limit: int  # bytes that one cell may add to its process
+    gpu_limit: int | None = None  # bytes of a GPU that one cell may take; left out: memory_limit
     heap_limit: int | None = None  # bytes that a warm heap, holes and all, may take; left out: memory_limit
     cell_timeout: float = 60.0  # seconds for one pass; start, warm-up and compilation are not counted
     total: float | None = None  # seconds for the whole run
@@ -81,9 +82,17 @@ class Budget:
         """The visits of the cheapest cell."""
         return max((visits for _, visits in self.rounds), default=1)
 
-    def limits(self, allocator: str) -> dict[str, int]:
+    def memory(self, device: str) -> int:
+        """Bytes of a device's own memory that one cell may take."""
+        return self.memory_limit if device == "cpu" else self.gpu_limit or self.memory_limit
+
+    def heap(self, device: str) -> int:
+        """Bytes that a process may take which times on a warm heap; a GPU's leaves no such holes."""
+        return self.heap_limit or self.memory_limit if device == "cpu" else self.memory(device)
+
+    def limits(self, cell: Cell, allocator: str) -> dict[str, int]:
         """What a process that times with this allocator may take, where it is not the limit of all others."""
-        return {"memory_limit": self.heap_limit} if allocator == "warm" and self.heap_limit else {}
+        return {"memory_limit": self.heap(cell.device)} if allocator == "warm" else {}
 
     def rounds_for(self, seconds: float) -> int:
         """How many visits, each in processes of its own, a pass of this many seconds deserves."""

@@ -72,7 +72,8 @@ def _compare(mechanism: Mechanism, cell: Cell, seed: int, flags: list[str]) -> s
         return ""
     exact = copy.deepcopy(module).double()
     x64 = x.detach().double().requires_grad_(x.requires_grad)
-    with torch.set_grad_enabled(x.requires_grad):
+    # A reference may write torch.arange(n) and mean the device of its input.
+    with torch.set_grad_enabled(x.requires_grad), x.device:
         expected = mechanism.reference(exact, x64)
     if cell.mode == "decode":
         return differ(y, expected[:, -_STEPS:], cell.dtype, "decode step")

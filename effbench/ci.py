@@ -177,8 +177,9 @@ def _request(
 def _halved(request: Request) -> Request:
     """Both sides are in memory at a time: each may take half of what a run's cell may."""
     budget = request.budget
-    heap = None if budget.heap_limit is None else budget.heap_limit // 2
-    return replace(request, budget=replace(budget, memory_limit=budget.memory_limit // 2, heap_limit=heap))
+    limits = ("memory_limit", "gpu_limit", "heap_limit")
+    halves = {name: limit // 2 for name in limits if (limit := getattr(budget, name)) is not None}
+    return replace(request, budget=replace(budget, **halves))
 
 
 def _code(found: Gated, tolerance: str) -> int:

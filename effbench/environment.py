@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from effbench import nvml
 from effbench.errors import BadInput
 
 ROOT = Path("/")
@@ -109,7 +110,7 @@ def facts(torch_facts: Mapping[str, Any], root: Path = ROOT) -> dict[str, Any]:
         "torch": dict(torch_facts),
         "allocator": {"time": WARM, "memory": SEPARATE},
         "variables": {k: v for k, v in sorted(os.environ.items()) if TELLING.fullmatch(k)},
-        "gpu": gpus(),
+        "gpu": nvml.gpus(),
     }
 
 
@@ -202,34 +203,9 @@ def cpu_model(root: Path = ROOT) -> str:
     return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
-def gpus() -> list[dict[str, Any]]:
-    """Name, memory and driver of each NVIDIA GPU, from NVML: CUDA itself stays untouched."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no library, no driver, no device: NVML has an error class for each
-        return []
-    try:
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return [
-            {
-                "name": pynvml.nvmlDeviceGetName(handle),
-                "memory": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-                "driver": driver,
-            }
-            for handle in handles
-        ]
-    except pynvml.NVMLError:
-        return []
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def gpu_present() -> bool:
-    """Whether there is an NVIDIA GPU, asked of NVML."""
-    return bool(gpus())
+def gpu_memory() -> int | None:
+    """Bytes of the smallest NVIDIA GPU, asked of NVML; None without one."""
+    return min((gpu["memory"] for gpu in nvml.gpus()), default=None)
 
 
 def _physical_cores() -> int | None:

@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 
 from effbench import worker
 
@@ -36,17 +37,17 @@ def main() -> None:
     worker.prepare(kind)
     _say(control, {"ready": os.getpid()})
     try:
-        _serve(control, wake_read)
+        _serve(control, (wake_read, wake_write))
     finally:
         _end_descendants()
 
 
-def _serve(control: socket.socket, wake: int) -> None:
+def _serve(control: socket.socket, wake: tuple[int, int]) -> None:
     asked: set[int] = set()  # children that the runner knows of
     while True:
-        ready, _, _ = select.select([control.fileno(), wake], [], [])
-        if wake in ready:
-            os.read(wake, 4096)
+        ready, _, _ = select.select([control.fileno(), wake[0]], [], [])
+        if wake[0] in ready:
+            os.read(wake[0], 4096)
             _reap(control, asked)
         if control.fileno() in ready:
             message, fds, _, _ = socket.recv_fds(control, 1, 2)
@@ -58,7 +59,7 @@ def _serve(control: socket.socket, wake: int) -> None:
             os.close(log)
 
 
-def _fork(control: socket.socket, channel: int, log: int, wake: int) -> int:
+def _fork(control: socket.socket, channel: int, log: int, wake: tuple[int, int]) -> int:
     server = os.getpid()
     pid = os.fork()
     if pid:
@@ -67,22 +68,25 @@ def _fork(control: socket.socket, channel: int, log: int, wake: int) -> int:
     try:
         _become_child(server, control, log, wake)
         worker.answer(socket.socket(fileno=channel))
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(1)
 
 
-def _become_child(server: int, control: socket.socket, log: int, wake: int) -> None:
+def _become_child(server: int, control: socket.socket, log: int, wake: tuple[int, int]) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
     os.setsid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
         os._exit(1)
-    os.close(signal.set_wakeup_fd(-1))
-    os.close(wake)
+    signal.set_wakeup_fd(-1)  # from Python 3.12 on asyncio, where it is imported, has done so before us
+    for end in wake:
+        os.close(end)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     control.close()
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
     try:
         # Where memory runs out, the kernel shall take the child and not the user's editor.
         with open("/proc/self/oom_score_adj", "w") as file:

@@ -1,17 +1,32 @@
-"""The first of three bounds on memory, set in the child itself: beyond it an allocation fails cleanly."""
+"""A bound on memory that is set in the child itself: beyond it an allocation fails cleanly."""
 
 from __future__ import annotations
 
 import sys
 
 
-def limit_memory(budget: int) -> None:
-    """Let the process take so many bytes more than it has; set after the imports, so that they are not in it.
+def limit_memory(budget: int, device: str) -> None:
+    """Let the process take so many bytes of a device's memory, of a CPU's so many more than it has.
 
-    Its own children inherit the limit. Only Linux counts what RLIMIT_DATA limits: private writable memory.
+    Set after the imports, so that they are not in it.
     """
-    if sys.platform != "linux":
-        return
+    if device.startswith("cuda"):
+        _limit_cuda(budget, device)
+    elif sys.platform == "linux":
+        _limit_data(budget)
+
+
+def _limit_cuda(budget: int, device: str) -> None:
+    """What torch takes; the driver reserves host memory by the terabyte, which must then not be limited."""
+    import torch
+
+    torch.cuda.set_device(device)
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
+
+
+def _limit_data(budget: int) -> None:
+    """Children inherit the limit. Only Linux counts what RLIMIT_DATA limits: private writable memory."""
     import resource
 
     with open("/proc/self/status") as file:

@@ -72,7 +72,7 @@ def _begin(visit: Visit, allocator: str) -> Conversation:
         allocator=allocator,
         spec=visit.description.spec,
         until=visit.until,
-        **visit.visitor.budget.limits(allocator),
+        **visit.visitor.budget.limits(visit.cell, allocator),
     )
 
 

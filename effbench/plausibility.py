@@ -42,6 +42,8 @@ FLAGS: Mapping[str, Flag] = {
     "random-layout": Flag(
         "instructions were counted at random addresses, which moves them by about 0.2 % from run to run"
     ),
+    "power-limited": Flag("the GPU was at its power limit when the passes ended, below its highest clock"),
+    "throttled": Flag("the GPU was held below its clocks by its temperature or a fault", (TIME,)),
     "counts-differ": Flag(
         "matrix products and transforms as counted and as declared in closed form part by more than 1 %",
         (WORK,),

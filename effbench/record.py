@@ -40,7 +40,10 @@ class Time(Part):
     """Seconds of each pass, in the order in which they were taken."""
 
     samples_s: list[float] = []
-    device_samples_s: list[float] | None = None
+    device_samples_s: list[float] | None = None  # of a GPU, between events on its stream; its L2 cache warm
+    cold_device_samples_s: list[float] | None = None  # likewise, the cache full of something else
+    gpu_before: dict[str, Any] | None = None  # clocks, temperature and what held them down, by NVML
+    gpu_after: dict[str, Any] | None = None
     first_call_s: float | None = None
     compile_s: float | None = None
     minor_faults: float | None = None  # page faults a pass

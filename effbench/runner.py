@@ -166,7 +166,7 @@ def _holds(record: Record, budget: Budget) -> bool:
     if record.status in ("ok", "incorrect", "unsupported"):
         return True
     if record.status in ("oom", "oom-predicted"):
-        return record.limits.get("memory_limit") == budget.memory_limit
+        return record.limits.get("memory_limit") == budget.memory(record.cell["device"])
     if record.status == "timeout":
         return record.limits.get("cell_timeout") == budget.cell_timeout
     return record.status == "skipped" and bool(record.caused_by)

@@ -115,11 +115,13 @@ class Visitor:
         provider = self.faster.get(cell.dtype, "torch") if cell.gemm == "auto" else cell.gemm
         asked = asdict(cell) | ({"threads": threads} if kind == "instructions" else {})
         request = {"question": question, "cell": asked, "gemm": provider, "seed": self.seed}
+        of_device = {"memory_limit": self.budget.memory(cell.device)}
+        resident = more.get("memory_limit", 0) if cell.device == "cpu" else 0
         return server.begin(
-            {**request, **self._limits(), **more},
+            {**request, **self._limits(), **of_device, **more},
             log=self.log(cell.id),
             allow=self.budget.load_timeout,
-            memory=more.get("memory_limit", self.budget.memory_limit) + _WATCHDOG_SLACK,
+            memory=max(resident, self.budget.memory_limit) + _WATCHDOG_SLACK,
             until=until,
         )
 
@@ -163,7 +165,7 @@ class Visit(Answers):
             source=description.source,
             environment=visitor.environment,
             round_=round_,
-            limits={"memory_limit": budget.memory_limit, "cell_timeout": budget.cell_timeout},
+            limits={"memory_limit": budget.memory(cell.device), "cell_timeout": budget.cell_timeout},
         )
         self.visitor, self.description, self.until = visitor, description, until
         self._live = 0
@@ -189,7 +191,7 @@ class Visit(Answers):
         if predicted is None:
             self.flags.append("no-prediction")
         needed = self._live + (predicted or 0) * _MARGIN
-        limit = self.visitor.budget.memory_limit
+        limit = self.visitor.budget.memory(self.cell.device)
         if needed <= limit:
             return None
         reason = f"predicted to need {needed:.0f} bytes, {limit} are available"
@@ -225,18 +227,21 @@ class Visit(Answers):
         return self._unless_ok(outcome)
 
     def _timed(self, allocator: str, more: Mapping[str, Any]) -> Outcome:
-        limits = self.visitor.budget.limits(allocator)
+        limits = self.visitor.budget.limits(self.cell, allocator)
         return self._ask("time", "time", replicate=self.round, allocator=allocator, **more, **limits)
 
     def _fits(self) -> bool:
         """Whether the prediction said that the cell fits; False where there was none."""
         peak = self._memory.get("predicted_bytes")
-        return peak is not None and self._live + peak * _MARGIN <= self.visitor.budget.memory_limit
+        limit = self.visitor.budget.memory(self.cell.device)
+        return peak is not None and self._live + peak * _MARGIN <= limit
 
     def heap_fits(self) -> bool:
         """Whether a warm heap with its holes will probably fit."""
+        if self.cell.device != "cpu":
+            return True
         peak = self._memory.get("predicted_bytes")
-        limit = self.visitor.budget.heap_limit or self.visitor.budget.memory_limit
+        limit = self.visitor.budget.heap(self.cell.device)
         return peak is None or self._live + _HOLES * peak <= limit
 
     def memory(self, single: bool) -> Record | None:

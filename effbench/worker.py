@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from effbench import ceilings, environment, perf, prediction, products
+from effbench import ceilings, environment, nvml, perf, prediction, products
 from effbench.attention import kernels_of_call
 from effbench.cell import Cell
 from effbench.check import check
@@ -30,7 +30,7 @@ from effbench.conformance import checks_for
 from effbench.declaration import describe, formula, needed, unsupported
 from effbench.dialogue import Visit, failure
 from effbench.limits import limit_memory
-from effbench.meters import blocks, counts, instructions, memory, resident, time
+from effbench.meters import blocks, clocks, counts, instructions, memory, resident, time
 from effbench.meters.neighbours import neighbours
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
@@ -47,8 +47,9 @@ def prepare(kind: str) -> None:
     if kind == "memory":
         memory.preheat()
         resident.can_reset()
-    if kind == "counts":
+    if kind == "counts" and not torch.version.cuda:
         # The first fake operation imports for a second; fake tensors have no values, so nothing is computed.
+        # Where there may be a GPU, a backward starts threads that no child would have.
         with FakeTensorMode():
             weight = torch.empty(2, 2, requires_grad=True)
             counts.count(lambda: (torch.empty(2, 2) @ weight).exp().sum().backward())  # type: ignore[no-untyped-call]
@@ -137,6 +138,7 @@ def _time(visit: Visit) -> dict[str, Any]:
 
     if request["single"]:
         visit.enter("time", timeout)
+    before = clocks.gpu_state(cell.device)
     with neighbours(cell.threads) as others:
         measured = time.measure(
             subject.call,
@@ -145,13 +147,17 @@ def _time(visit: Visit) -> dict[str, Any]:
             single=request["single"],
             warm=warm,
             tick=tick,
-            device=torch.device(cell.device).type,
+            device=cell.device,
         )
+    after = clocks.gpu_state(cell.device)
     measured |= {"spent_s": others.seconds, "other_cores": others.cores}
+    measured |= {"gpu_before": before, "gpu_after": after}
     if cell.compile:
         measured["compile_s"] = measured["first_call_s"]
     flags = measured.pop("flags", [])
     flags += ["loaded"] if others.disturb else []
+    flags += ["throttled"] if after and set(after["held"]) - {nvml.POWER} else []
+    flags += ["power-limited"] if after and nvml.POWER in after["held"] else []
     if not request["single"]:  # one more costly pass would buy too little
         visit.enter("time", timeout + _SETTLE_S)
         last: list[Any] = []
@@ -177,7 +183,7 @@ def _blocks(visit: Visit) -> dict[str, Any]:
         hear=lambda: operator.itemgetter("passes", "keep")(visit.hear()),
         say=lambda part: visit.send({"part": part}),
         tick=lambda: visit.enter("time", timeout + _SETTLE_S),
-        device=torch.device(cell.device).type,
+        device=cell.device,
     )
     if cell.compile:
         measured["compile_s"] = measured["first_call_s"]
@@ -237,7 +243,7 @@ def _memory(visit: Visit) -> dict[str, Any]:
         cold=request["cold"],
         alloc=request["alloc"],
         repeats=request["repeats"],
-        device=torch.device(cell.device).type,
+        device=cell.device,
     )
     if cell.mode == "train":
         receiving = [*subject.module.parameters(), *(x for x in subject.inputs[:1] if x.is_floating_point())]
@@ -309,5 +315,5 @@ def _opened(visit: Visit) -> tuple[Mechanism, Cell]:
     torch.set_float32_matmul_precision(cell.precision)
     products.use(visit.request["gemm"])
     mechanism = _mechanism(visit)
-    limit_memory(visit.request["memory_limit"])
+    limit_memory(visit.request["memory_limit"], cell.device)
     return mechanism, cell

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from effbench.mechanisms import _gate, _parts, _running
 
-CHUNK = {"cpu": 1 << 19}  # elements of the values of a chunk, by device
-CHUNK_ELSEWHERE = 1 << 24
+CHUNK = 1 << 19  # elements of the values of a chunk
 KEPT = 0.125
 
 
@@ -84,7 +83,7 @@ class _Work:
         (batch, n, self.heads), s = k.shape, kernel.shape[1]
         self.k, self.v, self.causal, self.n, self.halo = k, v, causal, n, s - 1
         self.left, self.wide = s - 1 if causal else s // 2, _parts.accumulator(v.dtype)
-        chunk = CHUNK.get(v.device.type, CHUNK_ELSEWHERE) // max(1, v[:, 0].numel())
+        chunk = _parts.tile_elements(v, CHUNK) // max(1, v[:, 0].numel())
         self.bounds = list(_parts.tiles(n, max(chunk, -(-n // 256), s)))
         self.columns = v.shape[2] + self.heads
         longest = min(n, self.bounds[0][1]) + self.halo

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _parts
+from effbench.mechanisms import _parts, _running
 
 CHUNK = 64  # tokens whose pairs are computed one by one
 TILE = 1 << 18  # elements of a tile of q: what is made of it stays in cache
@@ -26,9 +26,12 @@ FAINT = 1e-9  # keys whose features all sum to less than this are shifted
 LOW, LOWEST = -16.0, -40.0  # causal keys are shifted if the first one lies below LOW, and not below LOWEST
 
 
-def tile_bounds(n: int, columns: int, *, causal: bool) -> list[tuple[int, int]]:
+def tile_bounds(q: Tensor, *, causal: bool) -> list[tuple[int, int]]:
     """(start, stop) of each tile; causal ones hold whole chunks, and what remains is a tile of one chunk."""
-    size = max(CHUNK, TILE // columns // CHUNK * CHUNK, -(-n // 256) // CHUNK * CHUNK)
+    n, columns = q.shape[2], q.shape[:2].numel() * q.shape[3]
+    size = max(
+        CHUNK, _parts.tile_elements(q, TILE) // columns // CHUNK * CHUNK, -(-n // 256) // CHUNK * CHUNK
+    )
     whole = n - n % CHUNK if causal else n
     return [*_parts.tiles(whole, size), *([(whole, n)] if whole < n else [])]
 
@@ -49,7 +52,7 @@ class Work:
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool):
         self.q, self.k, self.v, self.causal = q, k, v, causal
         self.dtype = _parts.accumulator(q.dtype)
-        self.bounds = tile_bounds(q.shape[2], q.shape[:2].numel() * q.shape[3], causal=causal)
+        self.bounds = tile_bounds(q, causal=causal)
         self.rooms: dict[str, Tensor] = {}
 
     def room(self, name: str, *shape: int) -> Tensor:
@@ -97,8 +100,7 @@ class Work:
         states = self.room("states", len(g) + 1, *start.shape)
         states[0] = start
         products.bmm(g.mT.flatten(0, 2), u.flatten(0, 2), out=states[1:].flatten(0, 2))
-        for before, after in zip(states[:-1].unbind(), states[1:].unbind(), strict=True):
-            after += before
+        _running.accumulate_(states.flatten(1)[None])
         return states
 
     def later(self, last: Tensor, f: Tensor, p: Tensor) -> Tensor:
@@ -106,8 +108,7 @@ class Work:
         later = self.room("later", len(f) + 1, *last.shape)
         later[-1] = last
         products.bmm(f.mT.flatten(0, 2), p.flatten(0, 2), out=later[:-1].flatten(0, 2))
-        for i in reversed(range(len(f))):
-            later[i] += later[i + 1]
+        _running.accumulate_(later.flatten(1)[None], reverse=True)
         return later
 
     def gather(self, shift: Tensor | None) -> Tensor:

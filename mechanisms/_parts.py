@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -105,6 +106,16 @@ def visible_pairs(n: int, *, causal: bool) -> int:
     return n * (n + 1) // 2 if causal else n * n
 
 
+def on_cpu(x: Tensor) -> bool:
+    """Whether small tiles pay: elsewhere an operation is a launch, and a look at values stops the device."""
+    return x.device.type == "cpu"
+
+
+def tile_elements(x: Tensor, in_cache: int) -> int:
+    """Elements of a tile of something like x: what stays in a CPU's cache; elsewhere tiles are few."""
+    return in_cache if on_cpu(x) else max(in_cache, 1 << 24)
+
+
 def occurs(flags: Tensor) -> bool:
     """Whether a rare case arises: one look at the values, where there are values to look at."""
     if isinstance(flags, FakeTensor) or flags.is_meta or torch.compiler.is_compiling():
@@ -119,7 +130,7 @@ def eager(operator: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **options: Any) -> Any:
         if torch.compiler.is_compiling():
             return _uncompiled(run)(*args, **options)
-        with torch.autocast(args[0].device.type, enabled=False):
+        with _without_autocast(args[0]):
             return operator(*args, **options)
 
     return run
@@ -131,10 +142,15 @@ def plain_backward(function: Callable[..., Any]) -> Callable[..., Any]:
     @once_differentiable
     @functools.wraps(function)
     def run(ctx: Any, *grads: Tensor) -> Any:
-        with torch.autocast(grads[0].device.type, enabled=False):
+        with _without_autocast(grads[0]):
             return function(ctx, *grads)
 
     return run
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    kind = x.device.type  # shapes alone, on "meta", know no autocast
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 @functools.cache

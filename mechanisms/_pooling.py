@@ -69,4 +69,4 @@ def _sums(k: Tensor, v: Tensor, shift: Tensor) -> Tensor:
 
 def _tiles(x: Tensor):
     b, n, d = x.shape
-    return _parts.tiles(n, max(1, TILE // (b * d), -(-n // 256)))
+    return _parts.tiles(n, max(1, _parts.tile_elements(x, TILE) // (b * d), -(-n // 256)))

@@ -10,12 +10,17 @@ A tile whose shift lies above that of the tile before takes what it carries to t
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
 from effbench.mechanisms import _gate, _parts
 
-STEPS = 8  # rows whose running sums are taken one after the other, all such groups of rows at once
+STEPS, STEPS_ELSEWHERE = (
+    8,
+    64,
+)  # rows whose running sums are taken one after the other, by many groups at once
 TILE = 1 << 20  # elements of a tile: larger ones gain little more
 
 
@@ -36,7 +41,7 @@ class _Shifts:
 
     def __init__(self, k: Tensor):
         b, n, d = k.shape
-        tile = max(1, TILE // (b * d), -(-n // 256))
+        tile = max(1, _parts.tile_elements(k, TILE) // (b * d), -(-n // 256))
         self.bounds, self.dtype = list(_parts.tiles(n, tile)), _parts.accumulator(k.dtype)
         shifts, rises = _parts.key_shifts(k, tile)
         self.shifts = shifts.unsqueeze(2)
@@ -146,26 +151,30 @@ class _Work:
 def accumulate_(x: Tensor, *, reverse: bool = False) -> Tensor:
     """The running sum along dimension 1 of x [b, rows, c], from the last row on if ``reverse``; in place.
 
-    torch's cumsum along that dimension takes ten times as long on a CPU, a product with a triangle of ones
-    three times.
+    Within groups of rows, all groups at once, then over the groups' ends, likewise. torch's cumsum along that
+    dimension takes ten times as long on a CPU, a product with a triangle of ones three times; on a GPU it has
+    only the c columns to share out among its threads.
     """
-    rows = x.shape[1]
-    if x.device.type != "cpu":
-        return x.copy_(x.flip(1).cumsum(1).flip(1) if reverse else x.cumsum(1))
-
-    def nth(i: int) -> int:
-        return -1 - i if reverse else i
-
-    whole = rows // STEPS * STEPS
-    if whole > STEPS:
-        groups = (x[:, rows - whole :] if reverse else x[:, :whole]).unflatten(1, (-1, STEPS))
-        for i in range(1, STEPS):
-            groups[:, :, nth(i)] += groups[:, :, nth(i - 1)]
-        ends = accumulate_(groups[:, :, nth(STEPS - 1)].clone(), reverse=reverse).unsqueeze(2)
+    rows, size = x.shape[1], STEPS if _parts.on_cpu(x) else STEPS_ELSEWHERE
+    whole = rows // size * size
+    if whole > size:
+        groups = (x[:, rows - whole :] if reverse else x[:, :whole]).unflatten(1, (-1, size))
+        _accumulate_each(groups, 2, reverse)
+        ends = accumulate_(groups.select(2, 0 if reverse else -1).clone(), reverse=reverse).unsqueeze(2)
         if reverse:
             groups[:, :-1] += ends[:, 1:]
         else:
             groups[:, 1:] += ends[:, :-1]
-    for i in range(whole if whole > STEPS else 1, rows):
-        x[:, nth(i)] += x[:, nth(i - 1)]
+    rest = x[:, : rows - whole + 1] if reverse else x[:, whole - 1 :]
+    _accumulate_each(rest if whole > size else x, 1, reverse)
     return x
+
+
+def _accumulate_each(x: Tensor, dim: int, reverse: bool) -> None:
+    """The running sum along a short dimension: row by row, or where each row would be a launch by cumsum."""
+    if not _parts.on_cpu(x):
+        x.copy_(x.flip(dim).cumsum(dim).flip(dim) if reverse else x.cumsum(dim))
+        return
+    rows = x.unbind(dim)
+    for before, after in itertools.pairwise(rows[::-1] if reverse else rows):
+        after += before

@@ -12,8 +12,7 @@ from torch import Tensor
 from effbench import products
 from effbench.mechanisms import _parts
 
-BATCH = {"cpu": 2}  # groups whose tiles are one batched product, by device: torch gives each thread one
-BATCH_ELSEWHERE = 16
+BATCH, BATCH_ELSEWHERE = 2, 16  # groups whose tiles are one batched product: torch gives each thread one
 
 
 def tiled_softmax(left: Tensor, right: Tensor, v: Tensor, *, causal: bool) -> Tensor:
@@ -82,10 +81,10 @@ class _TiledSoftmax(torch.autograd.Function):
 
 
 def _groups(left: Tensor, right: Tensor, v: Tensor, causal: bool):
-    batch = 1 if products.choice(left) == "onednn" else BATCH.get(v.device.type, BATCH_ELSEWHERE)
+    batch = 1 if products.choice(left) == "onednn" else BATCH if _parts.on_cpu(v) else BATCH_ELSEWHERE
     while len(right) % batch:
         batch -= 1
-    tile = min(v.shape[1], tile_size(v.shape[1], causal=causal))
+    tile = min(v.shape[1], tile_size(v.shape[1], causal=causal and _parts.on_cpu(v)))
     space = v.new_empty(batch * tile**2, dtype=_parts.accumulator(v.dtype))
     for g in range(0, len(v), batch):
         its = slice(g % len(right), g % len(right) + batch)
@@ -109,7 +108,7 @@ class _Group:
         each = (left[mine], right[its], v[mine])
         self.left, self.right, self.v = (x.to(space.dtype).contiguous() for x in each)
         self.n = v.shape[1]
-        self.tile = tile_size(self.n, causal=causal)
+        self.tile = tile_size(self.n, causal=causal and _parts.on_cpu(v))
 
     def tiles(self):
         return _parts.tiles(self.n, self.tile)
@@ -128,6 +127,10 @@ class _Group:
     def softmax(self, a: int, b: int, c: int, d: int) -> tuple[Tensor, Tensor]:
         """The softmax within a tile, and the logarithm of each row's sum of exponentials."""
         scores = self._without_future(self.scores(a, b, c, d, self.space), a, c)
+        if not _parts.on_cpu(scores):  # a look at ``lost`` would stop the device at every tile
+            top, place = scores.max(-1, keepdim=True)
+            weights = torch.softmax(scores, -1, out=scores)
+            return weights, top.sub_(weights.gather(-1, place).log_())
         first = scores[..., :1].clone()  # every row sees the first key of every tile that it sees
         weights = torch.softmax(scores, -1, out=scores)
         share = weights[..., :1]

@@ -15,12 +15,20 @@ TAME = 20.0
 
 
 def tile_sizes(n: int, columns: int, window: int | None) -> tuple[int, int]:
-    """(rows, keys) of a tile of exp(w): it stays in cache, and there are never too many of them."""
+    """(rows, keys) of a tile of exp(w): it stays in a CPU's cache, and there are never too many of them."""
     if window is not None and window < n:
         tile = min(n, max(128, min(1024, window)))
         return tile, 4 * tile
     tile = min(n, 2048 if n > 32768 else 1024 if n * columns >= 1 << 23 else 512)
     return tile, max(tile // 4, min(1024 if n <= 32768 else 3072, n * columns // tile))
+
+
+def large_tile_sizes(n: int, columns: int, window: int | None) -> tuple[int, int]:
+    """Where no cache asks for small tiles: few launches, and still no more than the inputs' own memory."""
+    if window is not None and window < n:
+        return (tile := min(n, max(1024, window))), 4 * tile
+    tile = min(n, 4096)
+    return tile, max(tile // 4, min(4096, n * columns // tile))
 
 
 class Work:
@@ -32,7 +40,8 @@ class Work:
         self.k, self.v, self.left, self.right, self.causal = k, v, left, right, causal
         self.n, self.columns, self.dtype = k.shape[1], k.shape[0] * k.shape[2], _parts.accumulator(k.dtype)
         self.window = None if window is None or window >= self.n else max(0, window)
-        self.tile, self.span = tile_sizes(self.n, self.columns, self.window)
+        sizes = tile_sizes if _parts.on_cpu(k) else large_tile_sizes
+        self.tile, self.span = sizes(self.n, self.columns, self.window)
         self.count = -(-self.n // self.tile)
         self.reach = self.count if self.window is None else max(0, (self.window + self.tile - 2) // self.tile)
         self.rises = None

@@ -15,7 +15,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "stats": set(),
     "metrics": set(),
-    "environment": set(),
+    "environment": {"nvml"},
+    "nvml": set(),
     "grammar": set(),
     "quantity": set(),
     "plugin": set(),
@@ -42,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "suite_schema": {"suite"},
     "plan": {"cell", "stack", "suite", "registry", "plugin"},
     "record": {"cell"},
-    "meters": {"cell", "perf"},
+    "meters": {"cell", "nvml", "perf"},
     "prediction": {"cell", "meters", "plugin", "subject"},
     "ceilings": {"products", "environment"},
     "reversible": set(),
@@ -54,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {
         *("cell", "record", "registry", "plugin", "products", "meters", "ceilings", "environment"),
         *("declaration", "subject", "check", "attention", "conformance", "limits", "dialogue"),
-        *("perf", "prediction"),
+        *("nvml", "perf", "prediction"),
     },
     "dialogue": {"subject"},
     "declaration": {
@@ -89,7 +90,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "render": {"frame", "registry"},
     "calibration": {"plan", "visit"},
     "doctor": {
-        *("calibration", "cell", "environment", "meters", "perf", "servers", "stats", "suite", "visit"),
+        *("calibration", "cell", "environment", "meters", "nvml", "perf", "servers", "stats", "suite"),
+        "visit",
     },
     "session": {
         *(

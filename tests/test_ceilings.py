@@ -33,7 +33,7 @@ def test_shape_and_units(measured):
 def test_a_rate_is_work_over_time(monkeypatch):
     monkeypatch.setattr(ceilings, "_timed", lambda call, device: (0.5, 0.125))
     assert ceilings._copy_rate(1000, "cpu") == {"bytes_per_s": 4000.0, "spread": 0.125}
-    assert ceilings._exp_rate("cpu") == {"elements_per_s": 2 * ceilings.EXP_ELEMENTS, "spread": 0.125}
+    assert ceilings._exp_rate(1000, "cpu") == {"elements_per_s": 500.0, "spread": 0.125}
     monkeypatch.setattr(ceilings, "_largest", lambda product, dtype, device: (100, lambda: None))
     rates = ceilings._matmul_rates(torch.float32, "cpu")
     assert rates["torch"] == {"flops_per_s": 4e6, "spread": 0.125}

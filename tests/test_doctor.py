@@ -236,6 +236,7 @@ def fake_nvml(reasons: int) -> SimpleNamespace:
     return SimpleNamespace(
         NVMLError=NVMLError,
         NVML_CLOCK_SM=1,
+        NVML_CLOCK_MEM=2,
         NVML_TEMPERATURE_GPU=0,
         nvmlClocksThrottleReasonSwPowerCap=4,
         nvmlClocksThrottleReasonHwSlowdown=8,
@@ -248,7 +249,8 @@ def fake_nvml(reasons: int) -> SimpleNamespace:
         nvmlDeviceGetCount=lambda: 1,
         nvmlDeviceGetHandleByIndex=lambda index: index,
         nvmlDeviceGetName=lambda handle: "Some GPU",
-        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(total=80 << 30),
+        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(total=80 << 30, used=1 << 30),
+        nvmlDeviceGetPowerUsage=lambda handle: 310_000,
         nvmlDeviceGetClockInfo=lambda handle, clock: 1200,
         nvmlDeviceGetMaxClockInfo=lambda handle, clock: 1980,
         nvmlDeviceGetTemperature=lambda handle, sensor: 83,

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from effbench import environment
+from effbench import environment, nvml
 from effbench.errors import BadInput
 
 TORCH = {"version": "2.13.0", "build": "0" * 12}
@@ -64,7 +64,7 @@ def test_another_torch_changes_the_digest():
 def test_torch_facts_compute_nothing():
     code = """
 import json, os, signal
-from effbench import environment
+from effbench import environment, nvml
 facts = environment.torch_facts()
 if not os.fork():  # after OpenMP had been used, this product would hang
     signal.alarm(60)
@@ -194,5 +194,5 @@ def test_an_unknown_server_is_refused_with_what_is_accepted(kind, allocator):
 
 def test_without_nvml_there_is_no_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert environment.gpus() == []
-    assert environment.gpu_present() is False
+    assert nvml.gpus() == []
+    assert environment.gpu_memory() is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from effbench.meters.time import SLOW, Clock, CudaClock, Passes, minor_faults, no_collection
+from effbench.meters.clocks import clock_of
+from effbench.meters.time import SLOW, Passes, minor_faults, no_collection
 
 
 def serve(
@@ -22,7 +23,7 @@ def serve(
     of a pass once after the warm-up (``pass_s``), and of each block (``seconds``). Returns the keys of
     ``record.Time``, a sample a block, in seconds a pass.
     """
-    clock = CudaClock() if device.startswith("cuda") else Clock()
+    clock = clock_of(device)
     ring = Passes(call, clock, tick)
     samples: list[float] = []
     passes = 0

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from effbench.meters import resident
+from effbench.meters import clocks, resident
 from effbench.meters.storages import StorageTracker, unique_bytes
 
 
@@ -41,7 +41,7 @@ def measure(
     result |= {"peak_method": "", "alloc_method": "", "predicted_bytes": None, "device": None}
     result["live_bytes"] = unique_bytes(live)
     if device.startswith("cuda"):
-        return result | cuda_peaks(call)
+        return result | cuda_peaks(call, device)
     rises, method = resident.rises(call, passes=1 if cold else 1 + max(1, repeats))
     result["peak_method"] = method if rises else ""
     if rises:
@@ -114,26 +114,29 @@ def saved_bytes(call: Callable[[], Any], *, live: Iterable[torch.Tensor] = ()) -
     return tracker.peak_bytes
 
 
-def cuda_peaks(call: Callable[[], Any]) -> dict[str, Any]:
+def cuda_peaks(call: Callable[[], Any], device: str) -> dict[str, Any]:
     """The caching allocator's peaks above its state before a warm call: asked for, given and reserved.
 
-    The CUDA context and what cuDNN and NCCL take for themselves are outside of it.
+    The CUDA context and what cuDNN and NCCL take for themselves are outside of it: ``nvml_used_bytes``, after
+    the call, holds them, and what other processes have on the same device.
     """
     call()  # cuBLAS takes its workspace from the same allocator at its first use
     gc.collect()
-    torch.cuda.synchronize()
+    torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_stats()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_stats(device)
     output = call()
-    torch.cuda.synchronize()
-    after = torch.cuda.memory_stats()
+    torch.cuda.synchronize(device)
+    after = torch.cuda.memory_stats(device)
     del output
     block: dict[str, Any] = {}
     for name in ("requested_bytes", "allocated_bytes", "reserved_bytes", "inactive_split_bytes"):
         block[name] = int(after[f"{name}.all.peak"] - before[f"{name}.all.current"])
     for name in ("num_alloc_retries", "num_ooms"):
         block[name] = int(after[name] - before[name])
+    state = clocks.gpu_state(device)
+    block["nvml_used_bytes"] = state and state["used_bytes"]
     return {
         "peak_bytes": block["allocated_bytes"],
         "peak_method": "cuda.memory_stats allocated",

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from effbench.meters.clocks import Clock, clock_of
+
 try:  # Windows has no resource module: faults stay unknown there
     import resource
 except ImportError:
@@ -55,7 +57,7 @@ def measure(
     Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (one
     pass had to do), ``unsteady`` (the medians of the first and last third differ by over 10 %).
     """
-    clock = CudaClock() if device.startswith("cuda") else Clock()
+    clock = clock_of(device)
     ring = Passes(call, clock, tick)
     first_call_s: float | None = None
     with no_collection():
@@ -79,9 +81,11 @@ def measure(
             faults = minor_faults()
             samples, passes = ring.sample(estimate, min_samples, min_time)
         after = minor_faults()
+        cold = None if single else clock.cold_samples(call, ring.done)
     return {
         "samples_s": samples,
         "device_samples_s": clock.device_samples or None,
+        "cold_device_samples_s": cold,
         "first_call_s": first_call_s,
         "compile_s": None,
         "minor_faults": None if faults is None or after is None else (after - faults) / passes,
@@ -99,45 +103,6 @@ def flags_of(samples: list[float]) -> list[str]:
         if max(early, late) > STEADY * min(early, late):
             flags.append("unsteady")
     return flags
-
-
-class Clock:
-    """Wall time from time.perf_counter_ns."""
-
-    method = "perf_counter"
-
-    def __init__(self) -> None:
-        self.device_samples: list[float] = []
-
-    def block(self, call: Callable[[int], Any], first: int, passes: int, *, keep: bool = False) -> float:
-        """Seconds that some consecutive passes take; each output is dropped before the next pass."""
-        start = time.perf_counter_ns()
-        for i in range(first, first + passes):
-            call(i)
-        return (time.perf_counter_ns() - start) / 1e9
-
-
-class CudaClock(Clock):
-    """Wall time up to the device's end beside the time between two events on its stream; L2 is warm."""
-
-    method = "perf_counter synchronised, cuda events, warm L2"
-
-    def block(self, call: Callable[[int], Any], first: int, passes: int, *, keep: bool = False) -> float:
-        """Seconds up to synchronisation; the device's own seconds a pass are kept where asked."""
-        import torch
-
-        begin, end = (torch.Event("cuda", enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        start = time.perf_counter_ns()
-        begin.record()
-        for i in range(first, first + passes):
-            call(i)
-        end.record()
-        torch.cuda.synchronize()
-        seconds = (time.perf_counter_ns() - start) / 1e9
-        if keep:
-            self.device_samples.append(begin.elapsed_time(end) / 1e3 / passes)
-        return seconds
 
 
 @dataclass

@@ -150,7 +150,7 @@ def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
 @pytest.mark.parametrize("s", [1, 5, 51])
 def test_aft_conv_by_chunks_whose_shifts_move(s, causal, monkeypatch):
     """Values and gradients, across the seams of chunks, also of keys that only later chunks can represent."""
-    monkeypatch.setitem(_line.CHUNK, "cpu", 0)
+    monkeypatch.setattr(_line, "CHUNK", 0)
     n, (q, k, v) = 210, qkv(210, d=4)
     k = k[:, :, :2] + torch.linspace(0, 100, n).double()[:, None]
     k[1, 150:] += 200

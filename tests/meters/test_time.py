@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from effbench.meters import clocks
 from effbench.meters import time as meter
 
 
@@ -51,6 +52,7 @@ class Passes:
 def clock(monkeypatch):
     clock = FakeTime()
     monkeypatch.setattr(meter, "time", clock)
+    monkeypatch.setattr(clocks, "time", clock)
     return clock
 
 
