@@ -60,6 +60,8 @@ def server_environment(kind: str, *, threads: int, allocator: str) -> dict[str, 
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "PYTHONHASHSEED": "0",
+        # Asked of CUDA itself, whether there is a GPU starts it, and then no child can use it.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         **ALLOCATORS[kind, allocator],
     }
 

@@ -20,9 +20,10 @@ def _limit_cuda(budget: int, device: str) -> None:
     """What torch takes; the driver reserves host memory by the terabyte, which must then not be limited."""
     import torch
 
-    torch.cuda.set_device(device)
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
+    index = torch.device(device).index or 0
+    torch.cuda.set_device(index)
+    total = torch.cuda.get_device_properties(index).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), index)
 
 
 def _limit_data(budget: int) -> None:

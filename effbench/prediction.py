@@ -18,7 +18,8 @@ from effbench.subject import build_subject
 
 def on_fake_tensors(mechanism: Mechanism, cell: Cell, *, seconds: float) -> dict[str, Any]:
     """``live_bytes``, and what ``counts.count`` gives; without the latter where it fails or is too slow."""
-    with _alarm(seconds), FakeTensorMode():
+    mode = FakeTensorMode()  # its first one in a process may import for seconds
+    with _alarm(seconds), mode:
         return _counted(mechanism, cell, empty=True)
 
 

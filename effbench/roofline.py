@@ -72,5 +72,5 @@ def _carried(rates: Mapping[str, Any], amount: float, held: float | None, time_s
     capacity = rates.get("cache_bytes")
     fits = capacity is not None and held is not None and held <= capacity
     if cached and memory and (fits or memory.exceeded_by(time_s)):
-        return [cached]
+        return [min(cached, memory, key=lambda one: one.seconds)]  # a GPU's cache may be hardly faster
     return [one for one in (memory or cached,) if one]

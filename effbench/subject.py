@@ -44,12 +44,16 @@ class Subject:
         return sum(parameter.numel() for parameter in self.module.parameters())
 
 
-def build_module(mechanism: Mechanism, cell: Cell, *, seed: int) -> nn.Module:
-    """The module of a cell's level (of op: the layer), in the cell's dtype and on its device."""
+def build_module(mechanism: Mechanism, cell: Cell, *, seed: int, empty: bool = False) -> nn.Module:
+    """The module of a cell's level (of op: the layer), in the cell's dtype and on its device.
+
+    Its parameters are drawn on the CPU, the same for every device; ``empty``, for fake tensors, which cannot
+    be moved: made where they shall be.
+    """
     torch.manual_seed(seed)
     seq = cell.seq + (cell.mode == "decode")  # the context and one more token
     shape = Shape(batch=cell.batch, seq=seq, dim=cell.dim, heads=cell.heads)
-    with _default_dtype(getattr(torch, cell.dtype)):
+    with _default_dtype(getattr(torch, cell.dtype)), torch.device(cell.device if empty else "cpu"):
         build = functools.partial(mechanism.build, shape, causal=cell.causal, **cell.options)
         module = _at_level(mechanism, cell, build)
     if not _is_at(module, cell):
@@ -83,7 +87,7 @@ def build_subject(
     Raises:
         Unsupported: the level or mode needs a method that the module does not have.
     """
-    module = build_module(mechanism, cell, seed=seed)
+    module = build_module(mechanism, cell, seed=seed, empty=empty)
     size = cell.batch * cell.seq * cell.dim * getattr(torch, cell.dtype).itemsize
     count = max(min(ring, _RING_BYTES // size), min(ring, 2))
     if cell.mode == "decode":

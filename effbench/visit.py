@@ -253,6 +253,8 @@ class Visit(Answers):
         outcome = self._ask("memory", "memory", memory_timeout=patience, **how)
         if outcome.answer.get("status") == "ok":
             self._memory = {**outcome.answer["memory"], **self._memory}
+            if self._memory["alloc_bytes"] is not None:  # a GPU's allocator says so without a profiler
+                self._missing.pop("alloc_bytes", None)
             asked = self._memory["alloc_bytes"] or self._memory.get("predicted_bytes")
             peak = self._memory["peak_bytes"]
             if peak is None:

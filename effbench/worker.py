@@ -44,18 +44,25 @@ _COMPILE_S = 600.0
 def prepare(kind: str) -> None:
     """What a fork server does once, for all its children; it must not compute."""
     Registry.installed(MECHANISMS)  # the system's tables of distributions are then in the children's caches
+    # Beside a GPU the profiler starts CUDA, and a backward a thread for it: no child could then use either.
+    alone = not (torch.version.cuda and nvml.gpus())
     if kind == "memory":
-        memory.preheat()
+        if alone:
+            memory.preheat()
         resident.can_reset()
-    if kind == "counts" and not torch.version.cuda:
+    if kind == "counts":
         # The first fake operation imports for a second; fake tensors have no values, so nothing is computed.
-        # Where there may be a GPU, a backward starts threads that no child would have.
         with FakeTensorMode():
-            weight = torch.empty(2, 2, requires_grad=True)
-            counts.count(lambda: (torch.empty(2, 2) @ weight).exp().sum().backward())  # type: ignore[no-untyped-call]
+            counts.count(partial(_first_operations, backward=alone))
     # What torch's import left is looked at no more: a child's first collection would take 0.1 s.
     gc.collect()
     gc.freeze()
+
+
+def _first_operations(*, backward: bool) -> None:
+    result = (torch.empty(2, 2) @ torch.empty(2, 2, requires_grad=True)).exp().sum()
+    if backward:
+        result.backward()  # type: ignore[no-untyped-call]
 
 
 def answer(channel: socket.socket) -> None:
@@ -102,7 +109,7 @@ def _counts(visit: Visit) -> dict[str, Any]:
         visit.enter("counts", visit.request["cell_timeout"])
         return {"status": "ok", **prediction.on_real_tensors(mechanism, cell)}
     seconds = visit.request["count_seconds"]
-    visit.enter("predict", 2 * seconds + 2)
+    visit.enter("predict", visit.request["load_timeout"] + 2 * seconds)
     return {"status": "ok", **prediction.on_fake_tensors(mechanism, cell, seconds=seconds)}
 
 

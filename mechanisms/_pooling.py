@@ -6,6 +6,8 @@ underflow, and only where another key lies far above it is the largest one looke
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -52,7 +54,7 @@ def _average(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """The shift of the keys, and the numerator and the denominator [2, b, 1, d] as it has them."""
     shift = k[:, :1].to(_parts.accumulator(k.dtype))
     sums = _sums(k, v, shift)
-    if _parts.occurs((k.new_tensor(_parts.REACH).exp() <= sums[1]) | ~sums[0].isfinite()):
+    if _parts.occurs((sums[1] >= math.exp(_parts.REACH)) | ~sums[0].isfinite()):
         shift = k.amax(1, keepdim=True).to(shift.dtype)
         sums = _sums(k, v, shift)
     return shift, sums

@@ -27,7 +27,7 @@ def large_tile_sizes(n: int, columns: int, window: int | None) -> tuple[int, int
     """Where no cache asks for small tiles: few launches, and still no more than the inputs' own memory."""
     if window is not None and window < n:
         return (tile := min(n, max(1024, window))), 4 * tile
-    tile = min(n, 4096)
+    tile = min(n, 2048)
     return tile, max(tile // 4, min(4096, n * columns // tile))
 
 

@@ -174,7 +174,9 @@ def test_the_default_memory_limit_is_three_quarters():
 
 
 def test_server_environments():
-    common = {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "PYTHONHASHSEED": "0"}
+    common = {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "PYTHONHASHSEED": "0"} | {
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1"
+    }
 
     def of(kind, allocator):
         return environment.server_environment(kind, threads=3, allocator=allocator)

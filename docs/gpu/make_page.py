@@ -1,0 +1,78 @@
+"""Prints docs/gpu.md: ``python docs/gpu/make_page.py results/gpu > docs/gpu.md``, from the folder of a run."""
+
+import sys
+from pathlib import Path
+from statistics import median
+
+from tabulate import tabulate
+
+from effbench.frame import Run, load_run
+
+HEAD = (
+    "operator",
+    "n",
+    "mode",
+    "wall",
+    "device",
+    "device, cold L2",
+    "of the ceiling",
+    "peak / n·d·4",
+    "flags",
+)
+
+
+def main(folder: str) -> None:
+    run = load_run(Path(folder))
+    facts, circumstances = run.info["environments"][run.info["environment"]], run.info["circumstances"][0]
+    gpu, rates = facts["gpu"][0], run.ceilings
+    product, copy = rates["matmul"]["float32"]["torch"]["flops_per_s"], rates["copy"]["memory"]["bytes_per_s"]
+    done = run.frame[run.frame["status"] == "ok"].sort_values(["mode", "mechanism", "seq"])
+    print(f"""# On a GPU
+
+Operators at width 512, 8 heads, batch 1, float32, on one {gpu["name"]} (driver {gpu["driver"]}, torch
+{facts["torch"]["version"]}, {facts["python"]}), {circumstances["date"]}, by
+
+    {run.info["command"]}
+
+which was cut short: {len(run.frame) - len(done)} of {len(run.frame)} cells have no answer. In the same run the \
+GPU multiplied float32 matrices at {product / 1e12:.1f} TFLOP/s
+and copied at {copy / 1e12:.2f} TB/s. *Wall* is up to the end of the device's work, *device* lies between two events on
+its stream: where the two are alike and n is small, both measure how fast Python launches. The GPU
+{_held(run)}.
+
+Since this run AFT-full's tiles on a GPU have half the rows, for less memory, and GPU cells have a predicted peak
+(their parameters could not be made on fake tensors: flag `no-prediction`, on every row); neither was run on a
+GPU again.
+
+This page is written by `docs/gpu/make_page.py`; the rows: [table.csv](gpu/table.csv).
+""")
+    print(tabulate([_row(run, row) for row in done.to_dict("records")], HEAD, tablefmt="github"))
+
+
+def _held(run: Run) -> str:
+    """What NVML said after the cells."""
+    after = [visit.time.gpu_after for visits in run.visits.values() for visit in visits if visit.time]
+    reasons = sorted({reason for state in after if state for reason in state["held"]})
+    clocks = sorted({state["sm_mhz"] for state in after if state})
+    span = f"{clocks[0]} MHz" if len(clocks) == 1 else f"{clocks[0]} to {clocks[-1]} MHz"
+    return f"ran at {span} and was held down by {', '.join(reasons) or 'nothing'}"
+
+
+def _row(run: Run, row: dict) -> tuple[str, ...]:
+    times = [visit.time for visit in run.visits[row["id"]] if visit.time]
+    warm = median(s for time in times for s in time.device_samples_s)
+    cold = [s for time in times for s in time.cold_device_samples_s or ()]
+    share, peak = row["ceiling_fraction"], row["peak_bytes"] / (4 * row["seq"] * row["dim"])
+    return (
+        *(row["mechanism"], str(row["seq"]), row["mode"], _ms(row["time_s"]), _ms(warm)),
+        *(_ms(median(cold)) if cold else "", "" if share != share else f"{share:.2f}", f"{peak:.1f}"),
+        row["flags"].replace("no-prediction", "").strip(";").replace(";", " "),
+    )
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
