@@ -20,7 +20,10 @@ from effbench.status import judge
 
 _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
 _MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
-_PREDICT_S = 2.0
+_PREDICT_S, _PREDICT_SHARE = (
+    2.0,
+    0.25,
+)  # seconds of counting on fake tensors, or this share of a pass if longer
 _MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
 _EXCESS, _EXCESS_BYTES = 1.25, 8 << 20  # resident beyond this much of what was asked for is in doubt
 _HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
@@ -83,7 +86,7 @@ class Visitor:
         single = predicted is not None and predicted > self.budget.costly
         return (
             visit.check()
-            or visit.predict()
+            or visit.predict(max(_PREDICT_S, _PREDICT_SHARE * (predicted or 0)))
             or visit.time(single)
             or visit.memory(single)
             or visit.instruct(single)
@@ -176,10 +179,10 @@ class Visit(Answers):
         self.flags += outcome.answer.get("flags", [])
         return self._unless_ok(outcome)
 
-    def predict(self) -> Record | None:
-        """Count on fake tensors; refuse what cannot fit."""
+    def predict(self, seconds: float = _PREDICT_S) -> Record | None:
+        """Count on fake tensors, which may take so long; refuse what cannot fit."""
         spec, until = self.description.spec, self.until
-        answer = self.visitor.predict(self.cell, spec, until=until).answer
+        answer = self.visitor.predict(self.cell, spec, until=until, seconds=seconds).answer
         if answer.get("status") == "unsupported":
             return self.record("unsupported", "build", answer["reason"])
         self.take_counts(answer)

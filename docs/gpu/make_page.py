@@ -1,4 +1,4 @@
-"""Prints docs/gpu.md: ``python docs/gpu/make_page.py results/gpu > docs/gpu.md``, from the folder of a run."""
+"""Prints docs/gpu.md from the folder of a run: ``python docs/gpu/make_page.py results/gpu > docs/gpu.md``."""
 
 import sys
 from pathlib import Path
@@ -34,15 +34,14 @@ Operators at width 512, 8 heads, batch 1, float32, on one {gpu["name"]} (driver 
 
     {run.info["command"]}
 
-which was cut short: {len(run.frame) - len(done)} of {len(run.frame)} cells have no answer. In the same run the \
-GPU multiplied float32 matrices at {product / 1e12:.1f} TFLOP/s
-and copied at {copy / 1e12:.2f} TB/s. *Wall* is up to the end of the device's work, *device* lies between two events on
-its stream: where the two are alike and n is small, both measure how fast Python launches. The GPU
-{_held(run)}.
+which was cut short: {len(run.frame) - len(done)} of {len(run.frame)} cells have no answer. In the same run
+the GPU multiplied float32 matrices at {product / 1e12:.1f} TFLOP/s and copied at {copy / 1e12:.2f} TB/s.
+*Wall* is up to the end of the device's work, *device* lies between two events on its stream: where the two are alike and
+n is small, both measure how fast Python launches. The GPU {_held(run)}.
 
-Since this run AFT-full's tiles on a GPU have half the rows, for less memory, and GPU cells have a predicted peak
-(their parameters could not be made on fake tensors: flag `no-prediction`, on every row); neither was run on a
-GPU again.
+Since this run AFT-full's tiles on a GPU have half the rows, for less memory, and GPU cells have a predicted
+peak (their parameters could not be made on fake tensors: flag `no-prediction`, on every row); neither was run
+on a GPU again.
 
 This page is written by `docs/gpu/make_page.py`; the rows: [table.csv](gpu/table.csv).
 """)
