@@ -36,8 +36,8 @@ Operators at width 512, 8 heads, batch 1, float32, on one {gpu["name"]} (driver 
 
 which was cut short: {len(run.frame) - len(done)} of {len(run.frame)} cells have no answer. In the same run
 the GPU multiplied float32 matrices at {product / 1e12:.1f} TFLOP/s and copied at {copy / 1e12:.2f} TB/s.
-*Wall* is up to the end of the device's work, *device* lies between two events on its stream: where the two are alike and
-n is small, both measure how fast Python launches. The GPU {_held(run)}.
+*Wall* is up to the end of the device's work, *device* lies between two events on its stream: where the two
+are alike and n is small, both measure how fast Python launches. The GPU {_held(run)}.
 
 Since this run AFT-full's tiles on a GPU have half the rows, for less memory, and GPU cells have a predicted
 peak (their parameters could not be made on fake tensors: flag `no-prediction`, on every row); neither was run
