@@ -205,3 +205,14 @@ def test_what_cannot_be_compared_is_said(effbench: Effbench, own: Gated, tmp_pat
         assert done.returncode == 2, done.stderr
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_gate_that_measured_nothing_is_no_pass(effbench: Effbench, data: Path, tmp_path: Path) -> None:
+    text = (data / "author" / "mine.py").read_text()
+    (tmp_path / "mine.py").write_text(f"{text}\nraise RuntimeError('not today')\n")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "mine"\n')
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    commit(tmp_path)
+    done = effbench("gate", "--base", "main", "--mechanism", "mine.py", *SMALL, "--out", "g", cwd=tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "no cell of head could be measured" in done.stderr
