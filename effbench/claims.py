@@ -161,7 +161,7 @@ class Growth(_Claim):
     """The exponent of one number along lengths or widths, per sample."""
 
     kind: Literal["exponent"]
-    metric: Literal["time_s", "alloc_bytes", "peak_bytes", "flops"]
+    metric: Literal["time_s", "alloc_bytes", "flops"]
     along: Literal["seq", "dim"] = "seq"
     of: Where
     printed: float = Field(ge=0)

@@ -81,6 +81,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "claims": {"suite"},
     "evidence": {"against", "claims", "frame", "lines", "metrics", "plausibility"},
     "reproduction": {"claims", "evidence", "fit", "frame", "lines", "metrics", "ranking", "scaling"},
+    "retelling": {"claims", "frame", "reproduction", "summary"},
+    "terminal": {"frame", "progress", "session", "summary"},
     "judgement": {"metrics"},
     "paired": {"frame", "judgement", "pairs"},
     "verdict": {"frame", "judgement", "metrics", "paired", "stats"},

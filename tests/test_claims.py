@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from effbench.claims import Growth, Order, Ratio, Where, load_claims, parse_claims
+from effbench.claims import Growth, Order, Ratio, Where, load_claims, parse_claims, with_claims
+from effbench.declaration import describe, unsupported
 from effbench.errors import BadInput
+from effbench.evidence import matching
+from effbench.frame import build_run
+from effbench.plan import Description, make_plan
+from effbench.registry import MECHANISMS, Registry, load_mechanism
+from effbench.suite import built_in, load_suite
+from tests.synthetic import make_info
 
 SOURCE = "[sources.a]\npaper = 'Someone 2020'\nhardware = 'one GPU'\ndevice = 'gpu'\n"
 BEGIN = SOURCE + "[[claim]]\nname = 'it is faster'\nsource = 'a'\ntable = 'Table 1'\n"
@@ -105,3 +113,39 @@ def test_claims_stand_beside_a_suite(tmp_path: Path) -> None:
         load_claims(str(tmp_path / "other.toml"))
     with pytest.raises(BadInput, match="nothing is claimed of suite 'quick'; there are claims of"):
         load_claims("quick")
+
+
+@cache
+def described(name: str) -> Description:
+    found = describe(name, "")
+    return Description(**{**found, "causal": tuple(found["causal"]), "dtypes": tuple(found["dtypes"])})
+
+
+PAPERS = [name for name in built_in() if name.startswith("paper-") or name == "lra-efficiency"]
+
+
+def test_every_suite_of_a_paper_has_claims() -> None:
+    assert with_claims() == PAPERS
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_suite_plans_every_cell_that_its_claims_speak_of(name: str) -> None:
+    suite = load_suite(name)[1]
+    plan = make_plan(suite, [described(mechanism) for mechanism in suite.mechanisms])
+    run = build_run(Path(), make_info(plan.cells), [])
+    for claim in load_claims(name).claim:
+        if isinstance(claim, Growth):
+            found = [row[claim.along] for row in matching(run, claim.of_cell)]
+            assert len(set(found)) == len(found) >= 4, (claim.name, found)
+        else:
+            counts = {str(cell): len(matching(run, cell)) for cell in claim.cells}
+            assert set(counts.values()) == {1}, (claim.name, counts)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_suite_of_a_paper_plans_nothing_that_its_mechanisms_refuse(name: str) -> None:
+    suite = load_suite(name)[1]
+    plan = make_plan(suite, [described(mechanism) for mechanism in suite.mechanisms])
+    registry = Registry.installed(MECHANISMS)
+    loaded = {mechanism: load_mechanism(registry, mechanism)[0] for mechanism in suite.mechanisms}
+    assert {cell.id: why for cell in plan.cells if (why := unsupported(loaded[cell.mechanism], cell))} == {}
