@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: run test lint schema clean
+.PHONY: run test lint schema reproductions clean
 
 run: $(VENV)/installed
 	$(BIN)/effbench run --seq 1024..65536
@@ -20,6 +20,10 @@ lint: $(VENV)/installed-for-tests
 # The JSON schema that editors use for suites, written from the code that validates them.
 schema: $(VENV)/installed
 	$(BIN)/python -m effbench.suite_schema > suites/suite.schema.json
+
+# The pages of docs/reproductions, measured anew: about ten minutes each, on a machine that does nothing else.
+reproductions: $(VENV)/installed
+	EFFBENCH=$(abspath $(BIN)/effbench) docs/reproductions/make.sh
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -13,7 +13,7 @@ from effbench.errors import BadInput
 from effbench.grammar import parse_option
 from effbench.quantity import parse_bytes, parse_seconds
 from effbench.session import Request, measure
-from effbench.suite import Suite, load_suite, replace_axes
+from effbench.suite import Suite, load_suite, only, replace_axes, replace_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,15 +90,12 @@ def with_mechanisms(suite: Suite, mechanisms: Sequence[Any] | None) -> tuple[Sui
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise BadInput(f"mechanisms: {twice} is asked twice")
-    return suite.model_copy(update={"mechanisms": names}), [m for m in mechanisms if not isinstance(m, str)]
+    return only(suite, names), [m for m in mechanisms if not isinstance(m, str)]
 
 
 def with_options(suite: Suite, options: Mapping[str, Mapping[str, Any]]) -> Suite:
     """The suite with options replaced; those of mechanisms that it does not run are refused by the plan."""
-    merged = {name: dict(values) for name, values in suite.options.items()}
-    for mechanism, values in option_values(options).items():
-        merged[mechanism] = {**merged.get(mechanism, {}), **values}
-    return suite.model_copy(update={"options": merged})
+    return replace_options(suite, option_values(options))
 
 
 def option_values(options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -98,7 +97,51 @@ def run(
     if dry_run:
         _dry_run(request)
     else:
-        _measure(request)
+        from effbench.terminal import measure_and_show
+
+        measure_and_show(request)
+
+
+@app.command()
+def reproduce(
+    suite: Annotated[str, typer.Argument(help="A suite with claims: paper-enwik8, or the path of one.")],
+    device: options.Device = None,
+    threads: options.Threads = None,
+    gemm: options.Gemm = None,
+    memory_limit: options.MemoryLimit = None,
+    cell_timeout: options.CellTimeout = "60s",
+    budget: options.Budget = None,
+    out: Annotated[Path | None, _option("Folder of the run; results/SUITE where left out.")] = None,
+    fresh: Annotated[bool, _option("Forget what the folder holds.", "--fresh")] = False,
+    from_: Annotated[Path | None, _option("Measure nothing: judge the run in this folder.", "--from")] = None,
+    markdown: Annotated[Path | None, _option("The page; reproduction.md in the run's folder.")] = None,
+) -> None:
+    """Measure the settings of a paper and say claim by claim whether what it printed holds here."""
+    from rich.console import Console
+
+    from effbench.claims import load_claims
+    from effbench.reproduction import reproduce as judge
+    from effbench.retelling import as_markdown, tell
+
+    claims = load_claims(suite)
+    if from_ is not None:
+        from effbench.frame import load_run
+
+        found = load_run(from_)
+    else:
+        from effbench.terminal import measure_and_show
+
+        axes = options.axes(locals())
+        request = options.request(
+            suite, axes, None, [], [], None, memory_limit, cell_timeout, budget, out, fresh
+        )
+        found = measure_and_show(request)
+    outcomes = judge(found, claims)
+    tell(outcomes, claims, Console())
+    page = markdown or found.folder / "reproduction.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(as_markdown(found, outcomes, claims))
+    print(f"wrote {page}")
 
 
 @app.command()
@@ -220,38 +263,12 @@ def _waivers(given: list[str]) -> dict[str, str]:
     return waivers
 
 
-def _measure(request: Request) -> None:
-    from rich.console import Console
-
-    from effbench.progress import Display
-    from effbench.session import measure
-    from effbench.summary import summarise
-
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with Display(Console(stderr=True)) as display:
-            finished = measure(request, watch=display)
-    except KeyboardInterrupt:
-        again = request.command.replace(" --fresh", "")
-        print(f"\ninterrupted; everything measured is in {request.out}. Go on with: {again}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-    summarise(finished, request.out, Console())
-    if not (finished.frame["status"] == "ok").any():
-        raise NothingMeasured(
-            f"no cell of {len(finished.frame)} could be measured; see {request.out}/report.md"
-        )
-
-
 def _dry_run(request: Request) -> None:
     from effbench.listing import as_plan
     from effbench.session import plan_only
 
     plan, known = plan_only(request)
     print(as_plan(plan, known, request.budget.memory_limit))
-
-
-def _interrupt(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def main() -> None:

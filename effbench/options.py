@@ -95,7 +95,7 @@ def axes(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """
     from effbench.axes import Axes
 
-    stack, compiled = by_key(parameters["stack"]), parameters.get("compile_") or None
+    stack, compiled = by_key(parameters.get("stack")), parameters.get("compile_") or None
     named = {**parameters, "stack": stack, "compile": compiled}
     return {name: named[name] for name in Axes.model_fields if name in named}
 

@@ -74,7 +74,7 @@ def make_plan(suite: Suite, descriptions: Sequence[Description]) -> Plan:
             option that its mechanism does not have.
     """
     mechanisms = _by_name(descriptions)
-    for name in suite.options:
+    for name in [*suite.options, *(name for sweep in suite.sweep for name in sweep.options)]:
         if name not in mechanisms:
             raise BadInput(
                 f"options.{name}: no such mechanism in this run; there are {', '.join(mechanisms)}"
@@ -82,9 +82,9 @@ def make_plan(suite: Suite, descriptions: Sequence[Description]) -> Plan:
     lines: list[tuple[Cell, ...]] = []
     seen: set[str] = set()
     for description in mechanisms.values():
-        for options in option_sets(description, suite.options.get(description.name, {})):
-            for sweep in suite.sweeps(description.spec):
-                for line in _lines(_cells(description.name, options, sweep)):
+        for sweep in suite.asking(description.spec):
+            for options in option_sets(description, suite.options_in(sweep, description.name)):
+                for line in _lines(_cells(description.name, options, {**suite.axes.given, **sweep.given})):
                     fresh = tuple(cell for cell in line if cell.id not in seen)
                     seen.update(cell.id for cell in fresh)
                     if fresh:

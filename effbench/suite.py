@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -30,17 +31,38 @@ from effbench.stack import misplaced
 Option = Annotated[list[Any], WithJsonSchema({})]
 
 
+def _each_option(value: Any) -> Any:
+    """The values of every option of every mechanism, each once."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        mechanism: {
+            name: or_value_error(_option_once, given, where=f"{mechanism}.{name}")
+            for name, given in table.items()
+        }
+        if isinstance(table, dict)
+        else table
+        for mechanism, table in value.items()
+    }
+
+
+Options = Annotated[dict[str, dict[str, Option]], BeforeValidator(_each_option)]
+
+
 class Sweep(Axes):
     """A product of axes, for every mechanism of the suite or for some of them."""
 
     mechanisms: list[str] | None = Field(None, description="those that it asks; left out: all of the suite's")
+    options: Options = Field({}, description="options by mechanism, in place of the suite's")
 
     @property
     def given(self) -> dict[str, list[Any]]:
-        return {name: value for name, value in super().given.items() if name != "mechanisms"}
+        return {name: value for name, value in super().given.items() if name not in ("mechanisms", "options")}
 
     def holds(self, other: Sweep) -> bool:
         """Whether it asks everything that the other one asks."""
+        if self.options != other.options:
+            return False
         if self.mechanisms is not None and not set(other.mechanisms or [""]) <= set(self.mechanisms):
             return False
         mine, others = self.given, other.given
@@ -63,28 +85,13 @@ class Suite(BaseModel):
     baseline: str = Field("mha-sdpa", description="the mechanism that others are compared with, or none")
     axes: Axes = Axes()
     sweep: list[Sweep] = Field([Sweep()], min_length=1)
-    options: dict[str, dict[str, Option]] = Field({}, description="options by mechanism, such as window")
+    options: Options = Field({}, description="options by mechanism, such as window")
 
     @field_validator("mechanisms")
     @classmethod
     def _mechanisms_once(cls, value: list[str]) -> list[str]:
         once(value)
         return value
-
-    @field_validator("options", mode="before")
-    @classmethod
-    def _options(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {
-            mechanism: {
-                name: or_value_error(_option_once, given, where=f"{mechanism}.{name}")
-                for name, given in table.items()
-            }
-            if isinstance(table, dict)
-            else table
-            for mechanism, table in value.items()
-        }
 
     @model_validator(mode="after")
     def _axes_are_given_once(self) -> Suite:
@@ -119,11 +126,19 @@ class Suite(BaseModel):
 
     def sweeps(self, mechanism: str | None = None) -> list[dict[str, list[Any]]]:
         """The sweeps with the shared axes filled in: all, or those that ask this mechanism."""
+        return [{**self.axes.given, **sweep.given} for sweep in self.asking(mechanism)]
+
+    def asking(self, mechanism: str | None) -> list[Sweep]:
+        """The sweeps that ask a mechanism, by its specification; all where it is None."""
         return [
-            {**self.axes.given, **sweep.given}
+            sweep
             for sweep in self.sweep
             if None in (mechanism, sweep.mechanisms) or mechanism in (sweep.mechanisms or ())
         ]
+
+    def options_in(self, sweep: Sweep, mechanism: str) -> dict[str, list[Any]]:
+        """The values that options of a mechanism, by its name, take in a sweep."""
+        return {**self.options.get(mechanism, {}), **sweep.options.get(mechanism, {})}
 
 
 def replace_axes(suite: Suite, axes: Axes) -> Suite:
@@ -137,9 +152,9 @@ def replace_axes(suite: Suite, axes: Axes) -> Suite:
         BadInput: a part of a stack is given, and no sweep asks for a level that has it.
     """
     given = axes.given
-    sweeps, asked = suite.sweeps(), [sweep.mechanisms for sweep in suite.sweep]
+    sweeps, rest = suite.sweeps(), [{"mechanisms": s.mechanisms, "options": s.options} for s in suite.sweep]
     if "seq" in given and "dim" in given:
-        sweeps, asked = sweeps[:1], [None]
+        sweeps, rest = sweeps[:1], [{**rest[0], "mechanisms": None}]
     for name, values in given.items():
         swept = [sweep for sweep in sweeps if len(sweep.get(name, ())) > 1]
         lines_only = name in ("seq", "dim") and len(values) > 1 and swept
@@ -147,10 +162,43 @@ def replace_axes(suite: Suite, axes: Axes) -> Suite:
             sweep[name] = values
     if why := _misplaced(axes, sweeps):
         raise BadInput(f"--stack: {why}; --level says which")
-    both = zip(sweeps, asked, strict=True)
+    both = zip(sweeps, rest, strict=True)
     return suite.model_copy(
-        update={"axes": Axes(), "sweep": [Sweep(mechanisms=names, **sweep) for sweep, names in both]}
+        update={"axes": Axes(), "sweep": [Sweep.model_validate({**axes, **more}) for axes, more in both]}
     )
+
+
+def only(suite: Suite, mechanisms: Sequence[str]) -> Suite:
+    """The suite with exactly these mechanisms; options of those that it loses go with them."""
+    lost = set(suite.mechanisms) - set(mechanisms)
+    rest = keep_options(suite, lambda name: name not in lost)
+    return rest.model_copy(update={"mechanisms": list(mechanisms)})
+
+
+def keep_options(suite: Suite, of: Callable[[str], bool]) -> Suite:
+    """The suite without the options of other mechanisms than these."""
+
+    def left(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: values for name, values in options.items() if of(name)}
+
+    sweeps = [sweep.model_copy(update={"options": left(sweep.options)}) for sweep in suite.sweep]
+    return suite.model_copy(update={"options": left(suite.options), "sweep": sweeps})
+
+
+def replace_options(suite: Suite, options: Mapping[str, Mapping[str, list[Any]]]) -> Suite:
+    """The suite with some options asked otherwise, in every sweep."""
+    merged = {name: dict(values) for name, values in suite.options.items()}
+    for mechanism, values in options.items():
+        merged[mechanism] = {**merged.get(mechanism, {}), **values}
+
+    def kept(sweep: Sweep) -> dict[str, dict[str, list[Any]]]:
+        return {
+            mechanism: {name: v for name, v in values.items() if name not in options.get(mechanism, {})}
+            for mechanism, values in sweep.options.items()
+        }
+
+    sweeps = [sweep.model_copy(update={"options": kept(sweep)}) for sweep in suite.sweep]
+    return suite.model_copy(update={"options": merged, "sweep": sweeps})
 
 
 def _misplaced(axes: Axes, sweeps: Sequence[Mapping[str, list[Any]]]) -> str:

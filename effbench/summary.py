@@ -31,7 +31,7 @@ def summarise(run: Run, folder: Path, console: Console) -> None:
     if lines:
         setting = max(lines, key=_size)
         title = f"At length {size_label(_longest(setting))}, {_where(setting.lines[0].rows[0])}"
-        _show(console, title, _header(run), _rows(run, setting))
+        show(console, title, _header(run), _rows(run, setting))
     elif is_one_point(run):
         answer_at_points(run, console)
     baseline = default_baseline(run)
@@ -64,7 +64,7 @@ def answer(run: Run, ranking: Ranking, console: Console) -> None:
         groups = (("", list(ranking.places)), ("", []))
     for name, places in groups:
         if places:
-            _show(console, f"{title}: {name}" if name else title, HEADER, [texts(place) for place in places])
+            show(console, f"{title}: {name}" if name else title, HEADER, [texts(place) for place in places])
     limit, memory = run.info.get("memory_limit"), METRICS["total_bytes"]
     if limit is not None:
         within = ranking.cheapest_within(limit)
@@ -157,7 +157,7 @@ def _flags(line: Line) -> str:
     )
 
 
-def _show(console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def show(console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table, or on a narrow terminal a few lines for each row."""
     if console.width >= NARROW:
         table = Table(title=escape(title), title_justify="left", header_style="")

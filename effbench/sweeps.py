@@ -20,7 +20,7 @@ from effbench.servers import start_all
 from effbench.session import Request, ask_hello, hello, make_info
 from effbench.side import Side
 from effbench.store import Store
-from effbench.suite import Suite
+from effbench.suite import Suite, keep_options
 from effbench.visit import Visit
 
 Watch = Callable[[Progress], None]
@@ -160,5 +160,4 @@ class Sweeps:
 
 def _about(suite: Suite, names: set[str], known: set[str]) -> Suite:
     """The suite with the options of these mechanisms only; those of unknown ones stay, and are refused."""
-    options = {name: given for name, given in suite.options.items() if name in names or name not in known}
-    return suite.model_copy(update={"options": options})
+    return keep_options(suite, lambda name: name in names or name not in known)

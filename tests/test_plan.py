@@ -58,6 +58,19 @@ def test_options_are_a_product_over_the_defaults() -> None:
     assert [c.options for c in plan.cells if c.mechanism == "b"] == [{"k": 1}]
 
 
+def test_options_of_a_sweep_are_its_own() -> None:
+    suite = parse_suite(
+        "[axes]\ndim = 8\n[options.a]\nwindow = 2\n[[sweep]]\nseq = [4, 8]\n"
+        "[[sweep]]\nseq = 4\noptions.a.window = [1, 2]",
+        "x",
+    )
+    cells = make_plan(suite, [described("a", window=9)]).cells
+    assert [(c.seq, c.options["window"]) for c in cells] == [(4, 2), (8, 2), (4, 1)]
+    suite = parse_suite("[[sweep]]\noptions.c.window = 1", "x")
+    with pytest.raises(BadInput, match=r"options\.c: no such mechanism in this run; there are a"):
+        make_plan(suite, [described("a")])
+
+
 def test_unknown_options_are_refused_with_what_there_is() -> None:
     suite = parse_suite("[options.a]\nwindo = 3", "x")
     with pytest.raises(BadInput, match=r"options\.a\.windo: no such option; a has window"):

@@ -8,7 +8,7 @@ import pytest
 
 from effbench.axes import make_axes
 from effbench.errors import BadInput
-from effbench.suite import built_in, load_suite, parse_suite, replace_axes
+from effbench.suite import built_in, load_suite, only, parse_suite, replace_axes, replace_options
 from effbench.suite_schema import schema
 
 
@@ -67,6 +67,7 @@ def test_the_required_suites_are_there() -> None:
             "[axes]\nlevel = 'model'\nstack.depth = 2\n[[sweep]]\nstack.depth = 4",
             "s.toml: sweep[0] and axes both give stack.depth",
         ),
+        ("[[sweep]]\noptions.a.window = '2..1'", "s.toml: sweep[0].options: a.window: '2..1' runs backwards"),
         ("[[sweep]]\nsize = 1", "s.toml: unknown key sweep[0].size; expected one of allocator, "),
         ("a =", "s.toml: not TOML: "),
         ("sweep = []", "s.toml: sweep: "),
@@ -127,6 +128,30 @@ def test_a_sweep_may_ask_some_of_the_mechanisms() -> None:
     assert train.sweeps("a") == [{"seq": [1], "mode": ["train"]}]
     both = replace_axes(SOME, make_axes({"seq": 3, "dim": 4}, "--"))
     assert both.sweeps("a") == both.sweeps("b") == [{"seq": [3], "dim": [4]}]
+
+
+WINDOWS = parse_suite(
+    'mechanisms = ["a", "b"]\n[options.a]\nwindow = 8\nrank = 2\n'
+    "[[sweep]]\nseq = 4\n[[sweep]]\nseq = 4\noptions.a.window = '1..4'",
+    "windows",
+)
+
+
+def test_a_sweep_may_ask_other_options() -> None:
+    assert [WINDOWS.options_in(sweep, "a") for sweep in WINDOWS.sweep] == [
+        {"window": [8], "rank": [2]},
+        {"window": [1, 2, 4], "rank": [2]},
+    ]
+    train = replace_axes(WINDOWS, make_axes({"mode": "train"}, "--"))
+    assert [sweep.options for sweep in train.sweep] == [sweep.options for sweep in WINDOWS.sweep]
+    asked = replace_options(WINDOWS, {"a": {"window": [16]}})
+    assert [asked.options_in(sweep, "a") for sweep in asked.sweep] == [{"window": [16], "rank": [2]}] * 2
+
+
+def test_options_go_with_their_mechanism() -> None:
+    assert only(WINDOWS, ["b"]).options == {}
+    assert all(sweep.options == {} for sweep in only(WINDOWS, ["b"]).sweep)
+    assert only(WINDOWS, ["a", "c"]).options == WINDOWS.options
 
 
 def test_axes_errors_name_the_option() -> None:

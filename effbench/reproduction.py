@@ -1,0 +1,209 @@
+"""Each claim held against a run: holds, does not hold, or cannot be compared, and why.
+
+A ratio holds where its whole interval lies within what the claim allows, and does not hold where all of it
+lies outside; an interval across a bound decides nothing. An exponent likewise, by its range. An order holds
+where every pair of neighbouring groups is decidedly in it, and does not where a pair is decidedly not.
+Nothing rests on a cell that failed or carries a flag which puts the number in doubt.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from effbench.claims import TIMED, Beside, Claim, Claims, Growth, Order, Ratio
+from effbench.evidence import Missing, matching, not_asked, number, ratio, sound_row
+from effbench.fit import Exponent
+from effbench.frame import Run
+from effbench.lines import Line, Row, Setting
+from effbench.metrics import METRICS
+from effbench.ranking import time_text
+from effbench.scaling import growth_of
+
+Verdict = Literal["holds", "does not hold", "not comparable"]
+#: Parameters that differ by more are said beside a ratio.
+_SAME_CAPACITY = 1.1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A ratio beside the claim, in words."""
+
+    says: str
+    printed: str
+    measured: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run says to a claim; ``measured`` is empty where there is nothing, and ``reason`` says why."""
+
+    claim: Claim
+    verdict: Verdict
+    printed: str
+    allowed: str
+    measured: str
+    reason: str = ""
+    also: tuple[Shown, ...] = ()
+
+
+def reproduce(run: Run, claims: Claims) -> list[Outcome]:
+    """What a run says to every claim, in their order."""
+    return [_outcome(run, one, claims) for one in claims.claim]
+
+
+def _outcome(run: Run, claim: Claim, claims: Claims) -> Outcome:
+    match claim:
+        case Ratio():
+            found = _of_ratio(run, claim)
+        case Growth():
+            found = _of_growth(run, claim)
+        case Order():
+            found = _of_order(run, claim)
+    source = claims.sources[claim.source]
+    reason = claim.not_comparable
+    if isinstance(claim, Ratio) and claim.metric in TIMED and source.device == "tpu":
+        reason = reason or f"printed on {source.hardware}, whose matrix units have no like here"
+    return replace(found, verdict="not comparable", reason=reason) if reason else found
+
+
+def _of_ratio(run: Run, claim: Ratio) -> Outcome:
+    also = tuple(_beside(run, claim, one) for one in claim.also)
+    printed, allowed = number(claim.printed), _span(claim.allowed)
+    try:
+        of, to = (sound_row(run, cell, claim.metric) for cell in (claim.of_cell, claim.to_cell))
+        found = ratio(run, of, to, claim.metric)
+    except Missing as missing:
+        return Outcome(claim, "not comparable", printed, allowed, "", str(missing), also)
+    reasons = ["different shapes, as the paper compares them"] if not claim.same_shape else []
+    reasons += _capacity(of, to) if claim.metric != "params" else []
+    verdict: Verdict
+    if math.isnan(found.low):
+        verdict = "not comparable"
+        reasons.insert(0, "nothing is known of how processes differ: no cell was visited twice")
+    else:
+        verdict, why = _within((found.low, found.high), claim.allowed)
+        reasons = [why, *reasons] if why else reasons
+    return Outcome(claim, verdict, printed, allowed, str(found), "; ".join(reasons), also)
+
+
+def _capacity(of: Row, to: Row) -> list[str]:
+    """What is said where two blocks or models are of different capacity."""
+    if not (of["level"] == to["level"] and of["level"] in ("block", "model")):
+        return []
+    share = of["params"] / to["params"]
+    return [f"{number(share)} times the parameters"] if max(share, 1 / share) > _SAME_CAPACITY else []
+
+
+def _beside(run: Run, claim: Ratio, one: Beside) -> Shown:
+    printed = "" if one.printed is None else number(one.printed)
+    try:
+        of, to = (sound_row(run, cell, claim.metric) for cell in claim.cells_of(one))
+        return Shown(one.says, printed, str(ratio(run, of, to, claim.metric)))
+    except Missing as missing:
+        return Shown(one.says, printed, str(missing))
+
+
+def _of_growth(run: Run, claim: Growth) -> Outcome:
+    printed, allowed = number(claim.printed), _span(claim.allowed)
+    rows = sorted(matching(run, claim.of_cell), key=lambda row: int(row[claim.along]))
+    sizes = [row[claim.along] for row in rows]
+    if len(set(sizes)) < len(sizes):
+        reason = f"several cells of this run are {claim.of_cell} at one {claim.along}"
+        return Outcome(claim, "not comparable", printed, allowed, "", reason)
+    if not rows:
+        return Outcome(claim, "not comparable", printed, allowed, "", not_asked(claim.of_cell))
+    line = Line(str(claim.of_cell), claim.along, tuple(map(_per_sample, rows)))
+    found = growth_of(run, Setting(claim.along, {}, (line,)), line, claim.metric).exponent
+    measured = "" if found.trend == "none" else f"{found} ({claim.along} {_ends(found)})"
+    verdict, reason = _growth_verdict(found, claim.allowed)
+    failed = [f"{row[claim.along]}: {row['status']}" for row in rows if row["status"] != "ok"]
+    return Outcome(
+        claim, verdict, printed, allowed, measured, "; ".join(filter(None, [reason, ", ".join(failed)]))
+    )
+
+
+def _ends(found: Exponent) -> str:
+    return f"{found.sizes[0]:g} to {found.sizes[1]:g}"
+
+
+def _growth_verdict(found: Exponent, allowed: tuple[float, float]) -> tuple[Verdict, str]:
+    low, high = allowed
+    match found.trend:
+        case "settled":
+            return _within((found.low, found.high), allowed)
+        case "rising" if found.local[-1] > high:
+            return "does not hold", ""
+        case "falling" if found.local[-1] < low:
+            return "does not hold", ""
+        case "none":
+            return "not comparable", found.reason
+        case _:
+            return "not comparable", "the exponent has not settled at these sizes"
+
+
+def _per_sample(row: Row) -> Row:
+    batch = row["batch"]
+    numbers = ("time_s", "time_low_s", "time_high_s", "alloc_bytes", "flops")
+    return row | {name: row[name] / batch for name in numbers}
+
+
+def _of_order(run: Run, claim: Order) -> Outcome:
+    rows: dict[int, Row] = {}
+    labels: dict[int, str] = {}
+    missing: list[str] = []
+    groups: list[list[int]] = []
+    for own, whole in zip(claim.groups, claim.group_cells, strict=True):
+        groups.append([])
+        for label, cell in zip(own, whole, strict=True):
+            place = len(labels)
+            labels[place] = str(label)
+            groups[-1].append(place)
+            try:
+                rows[place] = sound_row(run, cell, claim.metric)
+            except Missing as reason:
+                missing.append(str(reason))
+    wrong, undecided = [], []
+    for lower, upper in itertools.combinations(groups, 2):
+        for a, b in itertools.product(lower, upper):
+            if a in rows and b in rows:
+                found = ratio(run, rows[a], rows[b], claim.metric)
+                pair = f"{labels[a]} over {labels[b]} is {found}"
+                if found.low > 1:
+                    wrong.append(pair)
+                elif not found.high < 1:
+                    undecided.append(pair)
+    known = sorted(rows, key=lambda place: float(rows[place][claim.metric]))
+    measured = ", ".join(f"{labels[place]} {_value(rows[place], claim.metric)}" for place in known)
+    verdict: Verdict = "does not hold" if wrong else "not comparable" if missing or undecided else "holds"
+    return Outcome(
+        claim,
+        verdict,
+        claim.printed,
+        " < ".join(" ≈ ".join(labels[place] for place in group) for group in groups),
+        measured,
+        "; ".join(wrong or [*missing, *(f"undecided: {pair}" for pair in undecided)]),
+    )
+
+
+def _within(interval: tuple[float, float], allowed: tuple[float, float]) -> tuple[Verdict, str]:
+    low, high = allowed
+    if low <= interval[0] and interval[1] <= high:
+        return "holds", ""
+    if interval[1] < low or high < interval[0]:
+        return "does not hold", ""
+    bound = low if interval[0] < low else high
+    return "not comparable", f"too close to call: its interval reaches across {number(bound)}"
+
+
+def _value(row: Row, metric: str) -> str:
+    return time_text(row) if metric == "time_s" else METRICS[metric].text(row[metric])
+
+
+def _span(allowed: tuple[float, float]) -> str:
+    low, high = allowed
+    if low == 0:
+        return f"≤ {number(high)}"
+    return f"≥ {number(low)}" if math.isinf(high) else f"{number(low)} to {number(high)}"
