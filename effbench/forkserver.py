@@ -18,7 +18,7 @@ import socket
 import sys
 import traceback
 
-from effbench import worker
+from effbench import preheat, worker
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -34,7 +34,7 @@ def main() -> None:
     os.set_blocking(wake_read, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    worker.prepare(kind)
+    preheat.prepare(kind)
     _say(control, {"ready": os.getpid()})
     try:
         _serve(control, (wake_read, wake_write))

@@ -20,7 +20,7 @@ from effbench.cell import Cell
 from effbench.record import Record
 from effbench.roofline import Bound, bound
 from effbench.scrutiny import suspicions
-from effbench.stats import median_interval, median_of_medians, process_spread
+from effbench.stats import borrowed_spread, median_interval, median_of_medians
 from effbench.store import read_info, read_records
 
 AXES: tuple[str, ...] = tuple(field.name for field in fields(Cell))
@@ -150,7 +150,7 @@ def load_run(folder: Path | str) -> Run:
 def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
     """A run from what its files hold."""
     visits = _current_visits(info, records)
-    spread = process_spread(_groups(found) for found in visits.values())
+    spread = borrowed_spread(_groups(found) for found in visits.values())
     ceilings = info.get("ceilings", {}).get(info.get("environment", ""), {}) or {}
     rows = [
         _row(entry["id"], Cell(**entry["cell"]), visits.get(entry["id"], ()), spread, ceilings)

@@ -7,7 +7,6 @@ answer is plain data; a failure is an answer with ``status`` and ``reason``.
 
 from __future__ import annotations
 
-import gc
 import operator
 import os
 import socket
@@ -20,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from effbench import ceilings, environment, nvml, perf, prediction, products
 from effbench.attention import kernels_of_call
@@ -30,7 +28,7 @@ from effbench.conformance import checks_for
 from effbench.declaration import describe, formula, needed, unsupported
 from effbench.dialogue import Visit, failure
 from effbench.limits import limit_memory
-from effbench.meters import blocks, clocks, counts, instructions, memory, resident, time
+from effbench.meters import blocks, clocks, instructions, memory, time
 from effbench.meters.neighbours import neighbours
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
@@ -39,30 +37,6 @@ from effbench.subject import Subject, build_subject, quarter
 _WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
 _SETTLE_S = 2.0  # this much more
 _COMPILE_S = 600.0
-
-
-def prepare(kind: str) -> None:
-    """What a fork server does once, for all its children; it must not compute."""
-    Registry.installed(MECHANISMS)  # the system's tables of distributions are then in the children's caches
-    # Beside a GPU the profiler starts CUDA, and a backward a thread for it: no child could then use either.
-    alone = not (torch.version.cuda and nvml.gpus())
-    if kind == "memory":
-        if alone:
-            memory.preheat()
-        resident.can_reset()
-    if kind == "counts":
-        # The first fake operation imports for a second; fake tensors have no values, so nothing is computed.
-        with FakeTensorMode():
-            counts.count(partial(_first_operations, backward=alone))
-    # What torch's import left is looked at no more: a child's first collection would take 0.1 s.
-    gc.collect()
-    gc.freeze()
-
-
-def _first_operations(*, backward: bool) -> None:
-    result = (torch.empty(2, 2) @ torch.empty(2, 2, requires_grad=True)).exp().sum()
-    if backward:
-        result.backward()  # type: ignore[no-untyped-call]
 
 
 def answer(channel: socket.socket) -> None:

@@ -61,7 +61,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "declaration": {
         *("cell", "model", "plugin", "registry", "source", "stack", "stack_flops", "subject"),
     },
-    "forkserver": {"worker"},
+    "preheat": {"meters", "nvml", "registry"},
+    "forkserver": {"preheat", "worker"},
     "processes": set(),
     "servers": {"cell", "environment", "perf", "processes"},
     "status": {"processes", "record"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from effbench.stats import median_interval, median_of_medians, process_spread, ratio_interval
+from effbench.stats import borrowed_spread, median_interval, median_of_medians, process_spread, ratio_interval
 
 Groups = list[list[float]]
 
@@ -66,6 +66,27 @@ def test_the_interval_covers_the_truth(processes: int) -> None:
         low, high = median_interval(noisy(random, processes, 30, 0.03), spread) or (2.0, 0.0)
         hits += low <= 1.0 <= high
     assert hits / 300 >= 0.88
+
+
+@pytest.mark.parametrize(("cells", "processes"), [(2, 2), (4, 2), (2, 3)])
+def test_the_interval_of_a_small_run_covers_the_truth(cells: int, processes: int) -> None:
+    """What few processes say of their spread may be far too little, and Student's distribution knows it."""
+    random = np.random.default_rng(cells * processes)
+    hits = 0
+    for _ in range(200):
+        run = [noisy(random, processes, 30, 0.03) for _ in range(cells)]
+        intervals = [median_interval(groups, borrowed_spread(run)) or (2.0, 0.0) for groups in run]
+        hits += sum(low <= 1.0 <= high for low, high in intervals)
+    assert hits / (200 * cells) >= 0.9
+
+
+def test_many_processes_are_taken_at_their_word() -> None:
+    random = np.random.default_rng(6)
+    run = [noisy(random, 2, 10, 0.05) for _ in range(200)]
+    plain, borrowed = process_spread(run), borrowed_spread(run)
+    assert plain is not None
+    assert borrowed == pytest.approx(plain, rel=0.01)
+    assert borrowed_spread([[[1.0]]]) is None
 
 
 def test_the_interval_holds_the_value() -> None:

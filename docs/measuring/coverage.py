@@ -62,7 +62,7 @@ def one_run(cells, seed):
     finally:
         servers.stop()
     groups = {name: [record.time.samples_s for record in records] for name, records in visits.items()}
-    spread = stats.process_spread(groups.values())
+    spread = stats.borrowed_spread(groups.values())
     for name, records in visits.items():
         low, high = stats.median_interval(groups[name], spread)
         yield {
