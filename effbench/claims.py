@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from effbench.errors import BadInput
 from effbench.suite import built_in
@@ -41,7 +41,7 @@ class Where(_Strict):
     """Some axes of a cell with their values; what is left out may have any."""
 
     mechanism: str | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({}, description="none is a word here, as on the command line")
     level: str | None = None
     mode: str | None = None
     causal: bool | None = None
@@ -51,6 +51,11 @@ class Where(_Strict):
     heads: int | None = None
     dtype: str | None = None
     stack: dict[str, Any] = {}
+
+    @field_validator("options")
+    @classmethod
+    def _none_is_a_word(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {name: None if given == "none" else given for name, given in value.items()}
 
     def and_(self, other: Where) -> Where:
         """These axes, and over them those of the other one."""

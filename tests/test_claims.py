@@ -42,6 +42,7 @@ def test_where_is_shared_and_what_is_nearer_counts() -> None:
     assert isinstance(claim, Ratio)
     assert claim.of_cell == Where(mechanism="x", seq=8, options={"k": 1, "r": 2})
     assert str(claim.to_cell) == "y seq=8 k=3"
+    assert the_only(RATIO + "printed = 2\nof.options.r = 'none'").of_cell.given["options.r"] is None
 
 
 def test_the_other_kinds() -> None:
