@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,34 @@ CONDENSED = 64
 ENOUGH_PROCESSES = 5
 #: The share of cells with the largest spread that does not enter the pooled spread.
 TRIMMED = 0.05
+#: So many passes of a process enter the pass-to-pass spread at most.
+FEW_PASSES = 8
+
+
+class Spread(NamedTuple):
+    """How the times of a run differ: standard deviations of logs, as intervals borrow them.
+
+    Where little was seen they are wider than what was seen, by as much as Student's distribution is wider
+    than the normal one: 2.2 times for two cells with two processes each, 1.04 for thirty.
+
+    ``processes``: between the medians of a cell's processes; None where no cell has several.
+    ``passes``: between the passes of one process; None where each timed a single one, and then the former
+    holds it already.
+    """
+
+    processes: float | None
+    passes: float | None
+
+    @staticmethod
+    def pooled(cells: Sequence[Groups]) -> Spread:
+        """That of all cells of a run."""
+        return Spread(*(_widened(_pooled(samples)) for samples in (_process_medians(cells), _passes(cells))))
+
+    def of(self, groups: Groups) -> float | None:
+        """What a cell borrows: a single pass is off by its process and by itself, a median by its process."""
+        if self.processes is None or not groups or any(len(group) > 1 for group in groups):
+            return self.processes
+        return math.hypot(self.processes, self.passes or 0.0)
 
 
 def median_of_medians(groups: Groups) -> float:
@@ -44,17 +73,37 @@ def process_spread(cells: Iterable[Groups]) -> float | None:
     None where no cell was measured by several processes. The noisiest cells are left out
     (``TRIMMED``), so that one disturbed cell does not widen all others.
     """
-    found = _pooled(cells)
+    found = _pooled(_process_medians(cells))
     return found and found[0]
 
 
-def borrowed_spread(cells: Iterable[Groups]) -> float | None:
-    """``process_spread`` as intervals borrow it: wider where few processes say what it is.
+def _process_medians(cells: Iterable[Groups]) -> list[list[float]]:
+    return [[median(group) for group in groups] for groups in cells if len(groups) > 1]
 
-    By as much as Student's distribution for their degrees of freedom is wider than the normal one: 2.2 times
-    for two cells with two processes each, 1.04 for thirty.
+
+def _passes(cells: Iterable[Groups]) -> list[Sequence[float]]:
+    """Passes of each process that timed several: up to ``FEW_PASSES``, evenly taken.
+
+    So short passes, of which there are thousands, do not speak for the long ones.
     """
-    found = _pooled(cells)
+    several = (group for groups in cells for group in groups if len(group) > 1)
+    return [group[:: math.ceil(len(group) / FEW_PASSES)] for group in several]
+
+
+def _pooled(samples: Sequence[Sequence[float]]) -> tuple[float, int] | None:
+    """Standard deviation of the logarithm within each sample, pooled over all but the noisiest ones.
+
+    With its degrees of freedom.
+    """
+    if not samples:
+        return None
+    variances = np.array([np.var(np.log(values), ddof=1) for values in samples])
+    freedoms = np.array([len(values) - 1 for values in samples])
+    keep = np.argsort(variances)[: math.ceil(len(samples) * (1 - TRIMMED))]
+    return math.sqrt(float(np.average(variances[keep], weights=freedoms[keep]))), int(freedoms[keep].sum())
+
+
+def _widened(found: tuple[float, int] | None) -> float | None:
     if found is None:
         return None
     spread, freedom = found
@@ -62,26 +111,11 @@ def borrowed_spread(cells: Iterable[Groups]) -> float | None:
     return spread * float(special.stdtrit(freedom, tail) / special.ndtri(tail))
 
 
-def _pooled(cells: Iterable[Groups]) -> tuple[float, int] | None:
-    """The pooled standard deviation, and its degrees of freedom."""
-    variances, freedoms = [], []
-    for groups in cells:
-        if len(groups) > 1:
-            logs = np.log([median(group) for group in groups])
-            variances.append(float(np.var(logs, ddof=1)))
-            freedoms.append(len(groups) - 1)
-    if not variances:
-        return None
-    keep = np.argsort(variances)[: math.ceil(len(variances) * (1 - TRIMMED))]
-    weights = np.array(freedoms)[keep]
-    return math.sqrt(float(np.average(np.array(variances)[keep], weights=weights))), int(weights.sum())
-
-
 def median_interval(groups: Groups, spread: float | None = None, seed: int = 0) -> tuple[float, float] | None:
     """The 95 % interval of ``median_of_medians``, in seconds; None where nothing says how processes differ.
 
-    ``spread`` is the run's ``borrowed_spread``. A single process borrows it; two to four processes
-    alone would claim too much (the range of three medians misses the truth one time in four), so
+    ``spread`` is what a cell borrows from its run (``Spread.of``). A single process needs it; two to four alone
+    would claim too much (the range of three medians misses the truth one time in four), so
     there the wider of their own interval and the pooled one counts.
     """
     draws = _draws(groups, spread, seed)

@@ -62,7 +62,7 @@ def document(run: Run) -> Document:
     shown = views(run)
     sections = [
         Section("What was found", [*findings(run), COST_IS_NOT_QUALITY]),
-        *_answers(run),
+        *answers(run),
         Section("Numbers", _tables(run, shown) or ["The plan of this run is empty."]),
         *([Section("Beside another run", beside_blocks(run, run.beside))] if run.beside else []),
         Section("Plots", _plots(run)),
@@ -90,14 +90,14 @@ METHOD = (
     "Time is the median over processes of each process' median; its 95 % interval is a hierarchical "
     "bootstrap that draws processes first and moving blocks of passes second. Where a cell was measured in "
     "one process only, the interval borrows the process-to-process spread pooled over this run (flag: "
-    "borrowed).",
+    "borrowed), and where that process timed one pass, the pass-to-pass spread too (flag: few-samples).",
     "Memory is what was in place before the call (inputs and parameters) plus the resident peak above it. "
     "FLOPs are counted operation by operation (declared ones where nothing could be counted); a "
     "multiply-add is 2, and transcendentals are counted apart.",
 )
 
 
-def _answers(run: Run) -> Iterator[Section]:
+def answers(run: Run) -> Iterator[Section]:
     """The answer at a point, how cost grows, and where a mechanism overtakes the baseline."""
     ranked = [table for ranking in points(run) for table in _point(run, ranking)]
     named = (

@@ -62,9 +62,9 @@ def one_run(cells, seed):
     finally:
         servers.stop()
     groups = {name: [record.time.samples_s for record in records] for name, records in visits.items()}
-    spread = stats.borrowed_spread(groups.values())
+    spread = stats.Spread.pooled(list(groups.values()))
     for name, records in visits.items():
-        low, high = stats.median_interval(groups[name], spread)
+        low, high = stats.median_interval(groups[name], spread.of(groups[name]))
         yield {
             "cell": name,
             "seq": cells[name].seq,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from effbench.against import ratio_of
 from effbench.cell import Cell
 from effbench.frame import Run, load_run
-from effbench.reports import pdf, svg
+from effbench.reports import github, pdf, svg
 from effbench.reports._figures import pictures
 from effbench.reports._lines import lines_of
 from effbench.reports._speedup import OTHER_PRODUCT, ratios
@@ -122,14 +126,26 @@ def test_what_multiplies_no_matrices_agrees_with_everybody(tmp_path: Path) -> No
 def test_the_roofline_shows_this_machine_and_needs_its_ceilings(example: Run, tmp_path: Path) -> None:
     text = words(drawn(example, "roofline"))
     for roof in (
-        "products, torch\n130 GFLOP/s",
-        "products, onednn\n260 GFLOP/s",
+        "products, torch: 130 GFLOP/s",
+        "products, onednn: 260 GFLOP/s",
         "copies, memory: 46.6 GiB/s",
     ):
         assert roof in text
     cells = [make_cell(seq=n) for n in (1024, 2048)]
     without = load_run(write_run(tmp_path, cells, [measured(c, [0.1]) for c in cells], ceilings={}))
     assert "roofline" not in [picture.name for picture in pictures(without)]
+
+
+@pytest.mark.parametrize("sheet", [LIGHT, COLUMN], ids=["light", "column"])
+def test_no_name_of_a_roofline_hides_another(example: Run, sheet: Sheet) -> None:
+    figure = drawn(example, "roofline", sheet)
+    figure.canvas.draw()
+    names = [text for text in figure.texts if text.get_text().strip()]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in names]
+    for (one, here), (other, there) in combinations(boxes, 2):
+        across = min(here.x1, there.x1) - max(here.x0, there.x0)
+        along = min(here.y1, there.y1) - max(here.y0, there.y0)
+        assert min(across, along) <= 0.25 * min(here.height, there.height), (one, other)
 
 
 def test_the_map_names_the_fastest_and_marks_ties(tmp_path: Path) -> None:
@@ -181,6 +197,25 @@ def test_decoding_is_told_by_the_token_and_its_context(tmp_path: Path) -> None:
     text = words(drawn(run, "time-by-seq"))
     assert "Time per token by context length" in text
     assert "Context length" in text
+
+
+def test_a_github_page_shows_dark_pictures_on_dark_pages(tmp_path: Path) -> None:
+    hostile = '"><script>alert(1)</script>'
+    cells = [(make_cell(name, seq=n), n * 1e-6) for name in (hostile, "toy") for n in (1024, 2048)]
+    run = run_of(tmp_path / "run", cells)
+    run = replace(run, info=run.info | {"baseline": hostile})
+    github.render(run, tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    shown = re.findall(
+        r'<source media="\(prefers-color-scheme: dark\)" srcset="(.+)">\n<img src="(.+?)" ', page
+    )
+    assert shown == [(f"{picture.name}-dark.png", picture.file) for picture in pictures(run)]
+    for dark, light in shown:
+        grounds = [imread(tmp_path / name)[0, 0, :3].mean() for name in (dark, light)]
+        assert grounds[0] < 0.1
+        assert grounds[1] == 1
+    assert 'alt="Speed-up over &#34;&gt;&lt;script&gt;' in page
+    assert "<script" not in page
 
 
 def test_svg_comes_for_light_and_dark_pages_and_pdf_for_a_column(tmp_path: Path) -> None:
