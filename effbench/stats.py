@@ -114,7 +114,7 @@ def _widened(found: tuple[float, int] | None) -> float | None:
 def median_interval(groups: Groups, spread: float | None = None, seed: int = 0) -> tuple[float, float] | None:
     """The 95 % interval of ``median_of_medians``, in seconds; None where nothing says how processes differ.
 
-    ``spread`` is what a cell borrows from its run (``Spread.of``). A single process needs it; two to four alone
+    ``spread`` is what a cell borrows from its run (``Spread.of``). One process needs it; two to four alone
     would claim too much (the range of three medians misses the truth one time in four), so
     there the wider of their own interval and the pooled one counts.
     """

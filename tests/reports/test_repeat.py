@@ -29,10 +29,10 @@ DEFAULTS = {"window": 1, "dims": 1, "share": 1.0, "kind": "fft", "bias": False, 
 
 def asked(words: list[str], monkeypatch: pytest.MonkeyPatch) -> list:
     """The requests that the program makes of these words, without carrying them out."""
-    from effbench import cli
+    from effbench import terminal
 
     requests: list = []
-    monkeypatch.setattr(cli, "_measure", requests.append)
+    monkeypatch.setattr(terminal, "measure_and_show", requests.append)
     monkeypatch.setattr(sys, "argv", words)
     app(words[1:], standalone_mode=False)
     return requests
