@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 LETTERS = "ndshr"
@@ -33,10 +34,16 @@ def terms(declared: str) -> list[str]:
 def value(term: str, sizes: Mapping[str, float]) -> float:
     """A product at some sizes; letters that have none there do not change, so they count as 1."""
     product = 1.0
-    for log, letter, power in re.findall(r"(log\s+)?([a-z])(?:\^(\d+))?", term):
+    for log, letter, power in _letters(term):
         size = float(sizes.get(letter, 1))
         product *= math.log2(max(size, 2.0)) if log else size ** int(power or 1)
     return product
+
+
+@lru_cache(maxsize=256)
+def _letters(term: str) -> list[tuple[str, str, str]]:
+    """The factors of a product: (log or nothing, letter, power or nothing) each."""
+    return re.findall(r"(log\s+)?([a-z])(?:\^(\d+))?", term)
 
 
 def factors(declared: str, small: Mapping[str, float], large: Mapping[str, float]) -> tuple[float, float]:
@@ -54,13 +61,15 @@ def factors(declared: str, small: Mapping[str, float], large: Mapping[str, float
     )
     grown = []
     for split in range(len(pairs) + 1):
-        for slow, fast in ((COEFFICIENTS, 1.0), (1.0, COEFFICIENTS)):
-            weights = [slow] * split + [fast] * (len(pairs) - split)
-            before, after = (
-                sum(w * pair[side] for w, pair in zip(weights, pairs, strict=True)) for side in (0, 1)
-            )
+        slow, fast = (_sums(part) for part in (pairs[:split], pairs[split:]))
+        for weights in ((COEFFICIENTS, 1.0), (1.0, COEFFICIENTS)):
+            before, after = (weights[0] * slow[side] + weights[1] * fast[side] for side in (0, 1))
             grown.append(after / before)
     return min(grown), max(grown)
+
+
+def _sums(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return sum(before for before, _ in pairs), sum(after for _, after in pairs)
 
 
 def exponents(

@@ -18,7 +18,7 @@ ALONG = ("seq", "dim")
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """Rows of one series in the order of their size: the frame's columns, ``series`` and ``total_bytes``."""
+    """Rows of one series in the order of their size, as ``rows_of`` gives them."""
 
     series: str
     along: str
@@ -73,6 +73,7 @@ def _lines(along: str, series: dict[str, list[Row]]) -> Iterator[Line]:
 
 @once_a_run
 def rows_of(run: Run) -> list[Row]:
-    """The rows of a run as dictionaries: the frame's columns, ``series`` and ``total_bytes``."""
-    frame = run.frame.assign(series=run.series, total_bytes=run.values("total_bytes"))
+    """The rows of a run as dictionaries: the frame's columns, ``series`` and what ``Run.values`` derives."""
+    derived = {name: run.values(name) for name in ("total_bytes", "flops_needed")}
+    frame = run.frame.assign(series=run.series, **derived)
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

@@ -7,6 +7,7 @@ scale serves a whole column of a table, so that its numbers can be compared by e
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -81,11 +82,13 @@ def _scales(units: Sequence[tuple[float, str]]) -> Callable[[Iterable[float]], S
     have five digits or more.
     """
 
+    factors = [factor for factor, _ in units]
+
     def pick(values: Iterable[float]) -> Scale:
         present = [abs(value) for value in values if math.isfinite(value) and value != 0]
         if not present:
             return Scale(*units[0])
-        index = max((i for i, (factor, _) in enumerate(units) if factor <= median(present)), default=0)
+        index = max(0, bisect_right(factors, median(present)) - 1)
         while index + 1 < len(units) and max(present) / units[index][0] >= 1e4:
             index += 1
         return Scale(*units[index])

@@ -44,7 +44,7 @@ def _cells(run: Run, other: Run, names: Sequence[str]) -> Table:
             body.append(
                 [
                     row["series"],
-                    setting_text(pd.Series(row), run.varying),
+                    setting_text(row, run.varying),
                     _time(row),
                     _time(match),
                     _ratio(run, other, row, match),

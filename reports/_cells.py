@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from effbench.frame import AXES, Run
+from effbench.lines import Row, rows_of
 from effbench.metrics import METRICS
 from effbench.plausibility import flags_of, legend, sound
 
@@ -53,14 +54,13 @@ def cell_table(run: Run) -> CellTable:
     """The table of all cells, each number in the unit that suits it."""
     axes = list(dict.fromkeys(("seq", "dim", *run.varying)))
     labels = {"seq": "Length", "dim": "Width"}
-    values = {name: list(run.values(name)) for name in SHOWN}
     rows = []
-    for number, (row, series) in enumerate(zip(_records(run), run.series, strict=True)):
+    for row in rows_of(run):
         sizes = [(_said(axis, row[axis]), row[axis]) for axis in axes]
-        numbers = [(_entry(row, name, values[name][number]), values[name][number]) for name in SHOWN]
+        numbers = [(_entry(row, name), row[name]) for name in SHOWN]
         status = FAILURES.get(row["status"], row["status"])
         flags = ", ".join(flags_of(row))
-        both = [(series, series), *sizes, (status, status), *numbers, (flags, flags)]
+        both = [(row["series"], row["series"]), *sizes, (status, status), *numbers, (flags, flags)]
         rows.append(CellRow(row["id"], [text for text, _ in both], [_key(key) for _, key in both]))
     titles = ["Mechanism", *(labels.get(axis, axis.capitalize()) for axis in axes), "Status"]
     chosen = [Column(title, choices=_choices(rows, place)) for place, title in enumerate(titles)]
@@ -73,9 +73,8 @@ def details(run: Run) -> list[dict[str, Any]]:
     ``axes`` are in the order of ``AXES`` and ``numbers`` in that of ``METRICS``.
     """
     planned = {entry["id"]: entry["cell"] for entry in run.info.get("plan", [])}
-    values = {name: list(run.values(name)) for name in METRICS}
     found = []
-    for number, row in enumerate(_records(run)):
+    for row in rows_of(run):
         answer = run.answer(row["id"])
         bounds = [row["time_low_s"], row["time_high_s"]]
         known = not pd.isna(bounds).any()
@@ -90,7 +89,7 @@ def details(run: Run) -> list[dict[str, Any]]:
                 "flags": flags_of(row),
                 "bounds": bounds if known else None,
                 "interval": " to ".join(_text("time_s", bound) for bound in bounds) if known else "",
-                "numbers": [_text(name, values[name][number]) for name in METRICS],
+                "numbers": [_text(name, row[name]) for name in METRICS],
                 "samples": [[float(f"{one:.6g}") for one in group] for group in run.samples(row["id"])],
                 "visits": [_visit(visit) for visit in run.visits.get(row["id"], ())],
                 "path": {name: part for name, part in (answer.path if answer else {}).items() if part},
@@ -107,16 +106,13 @@ def flag_meanings(run: Run) -> dict[str, str]:
     return legend(flag for flags in run.frame["flags"] for flag in flags.split(";") if flag)
 
 
-def _records(run: Run) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in run.frame.to_dict("records")]
-
-
 def _said(axis: str, value: Any) -> str:
     return step_label(axis, value) if axis in ("seq", "dim") else plain(value)
 
 
-def _entry(row: Mapping[str, Any], name: str, value: float) -> str:
+def _entry(row: Row, name: str) -> str:
     """A number of a row that has numbers, with its interval and whether a flag puts it in doubt."""
+    value = row[name]
     if row["status"] != "ok":
         return ""
     if pd.isna(value):

@@ -33,7 +33,7 @@ def settings(run: Run) -> list[dict[str, Any]]:
             "ticks": step_ticks(view.along, view.steps),
             "lines": [
                 [label, [[row[view.along], place[row["id"]]] for row in rows]]
-                for label, rows in _by_series(view.records).items()
+                for label, rows in view.by_series.items()
             ],
         }
         for view in views(run)
@@ -69,11 +69,4 @@ def metrics(run: Run) -> dict[str, dict[str, Any]]:
                 "texts": ["" if pd.isna(value) else METRICS[name].text(value) for value in values],
                 "ticks": value_ticks(name, drawn.min() / 1.2, drawn.max() * 1.2),
             }
-    return found
-
-
-def _by_series(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in records:
-        found.setdefault(row["series"], []).append(row)
     return found

@@ -141,7 +141,7 @@ def _counts(run: Run) -> str:
 def _tables(run: Run, shown: Sequence[View]) -> list[Block]:
     """One table a metric and setting along a length or width, one a setting for single points."""
     scaling: list[Block] = [
-        scaling_table(run, view, name) for name in tabulated(run) for view in shown if view.along
+        scaling_table(view, name) for name in tabulated(run) for view in shown if view.along
     ]
     return scaling + [point_table(run, view) for view in shown if not view.along]
 

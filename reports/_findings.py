@@ -122,9 +122,7 @@ def _ran_out(run: Run) -> Iterator[str]:
     for view in shown[:SETTINGS]:
         where = f" ({view.title})" if len(shown) > 1 else ""
         for series in view.series:
-            rows = sorted(
-                (row for row in view.records if row["series"] == series), key=lambda row: int(row["seq"])
-            )
+            rows = view.by_series[series]
             first = next((row for row in rows if row["status"] in _RAN_OUT), None)
             if first is not None:
                 what = _RAN_OUT[first["status"]]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from effbench.frame import Run
+from effbench.lines import Row, once_a_run
 
 from ._style import Look, look
 from ._tables import FAILURES
 from ._views import View
+
+#: Of a point: its place, its value with the ends of the interval, and that part of it that is shown apart.
+POINT = ("step", "value", "low", "high", "part")
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,7 @@ class Line:
 
     label: str
     look: Look
-    points: pd.DataFrame  # step, value, low, high; ascending; low and high may be missing
+    points: pd.DataFrame  # ascending, with the columns of ``POINT``, of which the last three may be missing
     breaks: list[tuple[int, str]] = field(default_factory=list)  # first step of each gap, and what happened
 
     @property
@@ -31,28 +37,39 @@ class Line:
 
 def lines_of(run: Run, view: View, name: str) -> list[Line]:
     """The series of a view with their values of one metric."""
-    rows = view.rows.assign(value=run.values(name)[view.rows.index], step=view.rows[view.along])
-    low, high = ("time_low_s", "time_high_s") if name == "time_s" else ("value", "value")
-    rows = rows.assign(low=rows[low], high=rows[high])
+    low, high = ("time_low_s", "time_high_s") if name == "time_s" else (name, name)
+    part = ("live_bytes",) if name == "total_bytes" else ()
+    columns = (view.along, name, low, high, *part)
     variants = variants_of(run)
-    found = []
-    for label in view.series:
-        own = rows[rows["series"] == label].sort_values("step")
-        points = own.loc[own["value"] > 0, ["step", "value", "low", "high"]]
-        found.append(Line(label, look(own["mechanism"].iloc[0], variants[label]), points, _breaks(own)))
-    return found
+    return [
+        Line(
+            label,
+            look(rows[0]["mechanism"], variants[label]),
+            line_points([tuple(row[column] for column in columns) for row in rows if row[name] > 0]),
+            _breaks(rows, view.along),
+        )
+        for label, rows in view.by_series.items()
+    ]
 
 
-def _breaks(rows: pd.DataFrame) -> list[tuple[int, str]]:
+def line_points(points: Sequence[tuple[float, ...]]) -> pd.DataFrame:
+    """Points of a line: the columns of ``POINT``, the last one left out where no value has a part."""
+    padded = [(*point, math.nan)[: len(POINT)] for point in points]
+    return pd.DataFrame(padded, columns=POINT, dtype=float)
+
+
+def _breaks(rows: Sequence[Row], along: str) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     before = "ok"
-    for step, status in zip(rows["step"], rows["status"], strict=True):
+    for row in rows:
+        status = row["status"]
         if status != "ok" and before == "ok":
-            found.append((int(step), FAILURES.get(status, status.upper())))
+            found.append((int(row[along]), FAILURES.get(status, status.upper())))
         before = status
     return found
 
 
+@once_a_run
 def variants_of(run: Run) -> dict[str, int]:
     """Each series' place among the series of its mechanism."""
     order: dict[str, dict[str, int]] = {}

@@ -16,7 +16,7 @@ from effbench.roofline import at
 
 from ._annotations import ROW, SMALL, TEXT, label_lines, stroke, text_size, write
 from ._labels import Box, spread_out
-from ._lines import Line, lines_of
+from ._lines import Line, line_points, lines_of
 from ._panel import DPI, name_axes, panel
 from ._style import Sheet
 from ._ticks import value_ticks
@@ -40,14 +40,14 @@ def roofline(run: Run, view: View) -> tuple[str, str, Callable[[Sheet], Figure]]
 
 def points_of(run: Run, view: View) -> list[Line]:
     """FLOPs a byte (``step``) and FLOP/s of each cell of a line, from short to long."""
-    intensity = (run.frame["flops"] / run.frame["bytes_moved"]).rename("intensity")
     found = []
     for line in lines_of(run, view, "flops_per_s"):
-        at_step = view.rows[view.rows["series"] == line.label].set_index("seq").index
-        rows = view.rows[view.rows["series"] == line.label].index
-        by_step = pd.Series(intensity[rows].to_numpy(), index=at_step)
-        points = line.points.assign(step=line.points["step"].map(by_step))
-        found.append(Line(line.label, line.look, points[points["step"] > 0].dropna(subset=["step"])))
+        points = [
+            (row["flops"] / row["bytes_moved"], *[row["flops_per_s"]] * 3)
+            for row in view.by_series[line.label]
+            if row["flops_per_s"] > 0 and row["bytes_moved"] > 0
+        ]
+        found.append(Line(line.label, line.look, line_points(points)))
     return found
 
 

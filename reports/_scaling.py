@@ -20,6 +20,9 @@ from ._style import Sheet
 from ._ticks import step_ticks, value_ticks
 from ._views import ALONG, View
 
+#: What must be said below a plot of a metric.
+_REMARKS = {"time_s": "band: 95 % interval", "total_bytes": "dotted: what was in place; above it the peak"}
+
 Ticks = Callable[[float, float], tuple[list[float], list[str]]]
 
 
@@ -43,7 +46,7 @@ def quantity(name: str, view: View) -> Quantity:
         f"{title} by {x_title(view)}",
         lambda low, high: value_ticks(name, low, high),
         guides=METRICS[name].better == "lower",
-        remark="band: 95 % interval" if name == "time_s" else "",
+        remark=_REMARKS.get(name, ""),
     )
 
 
@@ -101,6 +104,16 @@ def _plot(axes: Axes, line: Line, sheet: Sheet) -> None:
         markerfacecolor=sheet.ground if line.look.hollow else colour,
         markeredgewidth=1 * sheet.scale,
     )
+    if line.points["part"].notna().any():
+        axes.plot(
+            course["step"],
+            course["part"],
+            color=colour,
+            linestyle=(0, (1, 2.5)),
+            linewidth=1.2 * sheet.scale,
+            zorder=1.5,
+            gid=f"part {line.label}",
+        )
     if (line.points["high"] > line.points["low"]).any():
         axes.fill_between(
             course["step"], course["low"], course["high"], color=colour, alpha=0.22, linewidth=0, zorder=1
@@ -110,7 +123,7 @@ def _plot(axes: Axes, line: Line, sheet: Sheet) -> None:
 def _reach(lines: Sequence[Line], what: Quantity) -> tuple[float, float]:
     """From where to where the y axis goes."""
     values = pd.concat([line.points for line in lines if len(line.points)])
-    low = min(values["value"].min(), values["low"].min(), what.level or math.inf)
+    low = min(values[["value", "low", "part"]].min().min(), what.level or math.inf)
     high = max(values["value"].max(), values["high"].max(), what.level or 0)
     room = max((high / low) ** 0.04, 1.15)
     return low / room, high * room**2  # labels stand above the highest points

@@ -16,7 +16,7 @@ from ._annotations import SMALL, TEXT
 from ._lines import variants_of
 from ._panel import LEFT, name_axes, panel
 from ._style import Sheet, look
-from ._views import View
+from ._views import setting_title
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def shares(run: Run) -> Iterator[tuple[str, str, Callable[[Sheet], Figure]]]:
         (seq, dim), found = max(points.items(), key=lambda point: (len(point[1]), point[0]))
         if not found:
             continue
-        view = View("", {"seq": seq, "dim": dim, **dict(zip(fixed, values, strict=True))}, rows, "")
+        setting = setting_title({"seq": seq, "dim": dim, **dict(zip(fixed, values, strict=True))})
         title = "Where the time goes"
         yield (
             f"shares{f'-{number + 1}' * (len(groups) > 1)}",
-            f"{title} ({view.title})",
-            partial(_draw, run, found, view, title),
+            f"{title} ({setting})",
+            partial(_draw, run, found, setting, title),
         )
 
 
@@ -61,9 +61,9 @@ def shares_of(rows: pd.DataFrame) -> list[Share]:
     return sorted(both, key=lambda share: share.layer)
 
 
-def _draw(run: Run, found: list[Share], view: View, title: str, sheet: Sheet) -> Figure:
+def _draw(run: Run, found: list[Share], setting: str, title: str, sheet: Sheet) -> Figure:
     left = max(LEFT, 0.25 + 0.075 * max(len(one.label) for one in found))
-    figure, axes = panel(title, view.title, sheet, height=max(1.0, 0.34 * len(found)), left=left, right=1.25)
+    figure, axes = panel(title, setting, sheet, height=max(1.0, 0.34 * len(found)), left=left, right=1.25)
     variants = variants_of(run)
     places = list(range(len(found)))[::-1]
     scale = METRICS["time_s"].format(one.layer for one in found)

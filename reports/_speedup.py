@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pandas as pd
 from matplotlib.figure import Figure
 
-from effbench.against import same_product
+from effbench.against import ratio_of, same_product
 from effbench.frame import Run
+from effbench.lines import Row
 
-from ._lines import Line, lines_of
+from ._lines import Line, line_points, lines_of
 from ._scaling import Quantity, draw, x_title
 from ._style import Sheet
 from ._views import View
@@ -25,7 +25,7 @@ def speedup(run: Run, view: View) -> tuple[str, str, Callable[[Sheet], Figure]] 
     if not any(len(line.points) > 1 for line in lines):
         return None
     title = f"Speed-up over {baseline} by {x_title(view)}"
-    what = Quantity(title, _ticks, level=1.0, remark="band: from both 95 % intervals")
+    what = Quantity(title, _ticks, level=1.0, remark="band: 95 % interval of the ratio")
     return (
         f"speedup-by-{view.along}{view.suffix}",
         f"{title} ({view.title})",
@@ -34,33 +34,28 @@ def speedup(run: Run, view: View) -> tuple[str, str, Callable[[Sheet], Figure]] 
 
 
 def ratios(run: Run, view: View, baseline: str) -> list[Line]:
-    """The baseline's time over each other's; a line breaks where other code multiplied its matrices."""
+    """The baseline's time over each other's, with the interval of the ratio.
+
+    A line breaks where other code multiplied its matrices.
+    """
     lines = {line.label: line for line in lines_of(run, view, "time_s")}
-    if baseline not in lines:
-        return []
-    reference = lines[baseline].points.set_index("step")
-    rows = {(row["series"], row[view.along]): row for row in view.records}
+    base = {row[view.along]: row for row in view.by_series.get(baseline, ()) if row["time_s"] > 0}
     found = []
     for label, line in lines.items():
-        if label == baseline:
+        if not base or label == baseline:
             continue
-        points = line.points[line.points["step"].isin(reference.index)]
-        same = [same_product(run, rows[label, step], rows[baseline, step]) for step in points["step"]]
-        breaks = [
-            (int(step), OTHER_PRODUCT) for step, kept in zip(points["step"], same, strict=True) if not kept
-        ]
-        points = points[pd.Series(same, index=points.index, dtype=bool)]
-        base = reference.loc[points["step"]]
-        ratio = pd.DataFrame(
-            {
-                "step": points["step"].to_numpy(),
-                "value": base["value"].to_numpy() / points["value"].to_numpy(),
-                "low": base["low"].to_numpy() / points["high"].to_numpy(),
-                "high": base["high"].to_numpy() / points["low"].to_numpy(),
-            }
-        )
-        found.append(Line(label, line.look, ratio, sorted([*line.breaks, *breaks[:1]])))
+        timed = [row for row in view.by_series[label] if row["time_s"] > 0 and row[view.along] in base]
+        both = [(row, base[row[view.along]]) for row in timed]
+        points = [_ratio(run, view.along, *pair) for pair in both if same_product(run, *pair)]
+        others = [int(row[view.along]) for row, other in both if not same_product(run, row, other)]
+        breaks = [(step, OTHER_PRODUCT) for step in others[:1]]
+        found.append(Line(label, line.look, line_points(points), sorted([*line.breaks, *breaks])))
     return found
+
+
+def _ratio(run: Run, along: str, row: Row, base: Row) -> tuple[float, ...]:
+    low, high = ratio_of(run, row, base, "time_s")
+    return row[along], base["time_s"] / row["time_s"], 1 / high, 1 / low
 
 
 def _ticks(low: float, high: float) -> tuple[list[float], list[str]]:

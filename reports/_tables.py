@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from effbench.frame import Run
+from effbench.lines import Row, rows_of
 from effbench.metrics import METRICS, Scale
 from effbench.plausibility import flags_of, legend, sound
 
@@ -54,17 +54,17 @@ def tabulated(run: Run) -> tuple[str, ...]:
     return TABULATED + (("instructions",) if run.frame["instructions"].notna().any() else ())
 
 
-def scaling_table(run: Run, view: View, name: str) -> Table:
+def scaling_table(view: View, name: str) -> Table:
     """One metric of one setting: mechanisms down, lengths or widths across; each column has one unit."""
     metric = METRICS[name]
-    found: dict[int, list[tuple[Mapping[str, Any], float]]] = {step: [] for step in view.steps}
-    for row, value in zip(_records(run, view), run.values(name)[view.rows.index], strict=True):
-        found[row[view.along]].append((row, value))
+    found: dict[int, list[Row]] = {step: [] for step in view.steps}
+    for row in view.rows:
+        found[row[view.along]].append(row)
     header, columns = [""], []
-    for step, cells in found.items():
-        scale = metric.format(value for _, value in cells)
+    for step, rows in found.items():
+        scale = metric.format(row[name] for row in rows)
         header.append(f"{step_label(view.along, step)} ({scale.unit})")
-        columns.append({row["series"]: _entry(row, name, value, scale) for row, value in cells})
+        columns.append({row["series"]: _entry(row, name, scale) for row in rows})
     body = [[label, *(column.get(label, "not asked") for column in columns)] for label in view.series]
     title = f"{metric.title} by {ALONG[view.along]} ({view.title})"
     return Table(title, header, body, _note(name, body), numeric=True)
@@ -74,13 +74,10 @@ def point_table(run: Run, view: View) -> Table:
     """Every metric of one setting at one point: mechanisms down, metrics across."""
     header, columns = [""], []
     for name in tabulated(run):
-        column = run.values(name)[view.rows.index]
-        scale = METRICS[name].format(column)
+        scale = METRICS[name].format(row[name] for row in view.rows)
         header.append(f"{METRICS[name].title} ({scale.unit})")
-        columns.append(
-            [_entry(row, name, value, scale) for row, value in zip(_records(run, view), column, strict=True)]
-        )
-    body = [[label, *cells] for label, *cells in zip(view.rows["series"], *columns, strict=True)]
+        columns.append([_entry(row, name, scale) for row in view.rows])
+    body = [[row["series"], *cells] for row, *cells in zip(view.rows, *columns, strict=True)]
     return Table(f"At {view.title}", header, body, _note("total_bytes", body), numeric=True)
 
 
@@ -113,33 +110,36 @@ def mechanism_table(run: Run) -> Table:
 
 def failed_table(run: Run) -> Table:
     """Every cell without numbers, and why."""
-    labels = dict(zip(run.frame["id"], run.series, strict=True))
-    where = {row["id"]: setting_text(row, run.varying) for _, row in run.frame.iterrows()}
+    known = {row["id"]: row for row in rows_of(run)}
+
+    def named(cell_id: str) -> str:
+        found = known.get(cell_id)
+        return f"{found['series']}, {setting_text(found, run.varying)} ({cell_id})" if found else cell_id
+
     body = []
-    for _, row in run.frame[run.frame["status"] != "ok"].iterrows():
-        answer = run.answer(row["id"])
-        cause = answer.caused_by if answer else ""
-        body.append(
-            [
-                labels[row["id"]],
-                where[row["id"]],
-                FAILURES.get(row["status"], row["status"]),
-                answer.stage if answer else "",
-                row["reason"],
-                f"{labels[cause]}, {where[cause]} ({cause})" if cause in labels else cause,
-            ]
-        )
+    for row in known.values():
+        if row["status"] != "ok":
+            answer = run.answer(row["id"])
+            body.append(
+                [
+                    row["series"],
+                    setting_text(row, run.varying),
+                    FAILURES.get(row["status"], row["status"]),
+                    answer.stage if answer else "",
+                    row["reason"],
+                    named(answer.caused_by) if answer else "",
+                ]
+            )
     return Table("", ["Mechanism", "Setting", "Status", "Stage", "Reason", "Caused by"], body)
 
 
 def flagged_table(run: Run) -> Table:
     """Every cell with numbers that carries a flag."""
-    flagged = run.frame[(run.frame["status"] == "ok") & (run.frame["flags"] != "")]
+    flagged = [row for row in rows_of(run) if row["status"] == "ok" and row["flags"]]
     body = [
-        [label, setting_text(row, run.varying), row["flags"].replace(";", ", ")]
-        for label, (_, row) in zip(run.series[flagged.index], flagged.iterrows(), strict=True)
+        [row["series"], setting_text(row, run.varying), row["flags"].replace(";", ", ")] for row in flagged
     ]
-    used = legend(flag for flags in flagged["flags"] for flag in flags_of({"flags": flags}))
+    used = legend(flag for row in flagged for flag in flags_of(row))
     note = "; ".join(f"{flag}: {meaning}" for flag, meaning in used.items())
     return Table("", ["Mechanism", "Setting", "Flags"], body, note)
 
@@ -152,14 +152,9 @@ def missing_table(run: Run) -> Table:
     return Table("", ["Number", "Why it is missing", "Cells"], body)
 
 
-def _records(run: Run, view: View) -> list[dict[str, Any]]:
-    """The rows of a view, with the FLOPs that they need beside those that they do."""
-    needed = run.values("flops_needed")[view.rows.index]
-    return [row | {"flops_needed": value} for row, value in zip(view.records, needed, strict=True)]
-
-
-def _entry(row: Mapping[str, Any], name: str, value: float, scale: Scale) -> str:
+def _entry(row: Row, name: str, scale: Scale) -> str:
     """One cell of a table: the number with its interval, or why there is none."""
+    value = row[name]
     if row["status"] != "ok":
         return FAILURES.get(row["status"], str(row["status"]).upper())
     if pd.isna(value):

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
-
-import pandas as pd
 
 from effbench.frame import AXES, Run
+from effbench.lines import Row, once_a_run, rows_of
 from effbench.metrics import size_label
 
 #: The axes along which there are scaling tables and plots, and how they are called.
@@ -39,7 +37,7 @@ class View:
 
     along: str
     setting: dict[str, Any]
-    rows: pd.DataFrame  # the frame's columns and ``series``
+    rows: Sequence[Row]  # in the order of the plan
     suffix: str  # tells the view from others along the same axis, fit for a file name
 
     @property
@@ -48,44 +46,41 @@ class View:
         return setting_title(self.setting)
 
     @cached_property
-    def records(self) -> list[dict[str, Any]]:
-        """The rows as plain dictionaries, which are much faster to walk through."""
-        return [{str(name): value for name, value in row.items()} for row in self.rows.to_dict("records")]
-
-    @cached_property
     def steps(self) -> list[int]:
         """The lengths or widths of this view, ascending."""
-        return sorted(int(step) for step in self.rows[self.along].unique())
+        return sorted({int(row[self.along]) for row in self.rows})
 
     @cached_property
     def series(self) -> list[str]:
         """The mechanisms (with their varying options) in the order of the plan."""
-        return list(dict.fromkeys(self.rows["series"]))
+        return list(self.by_series)
+
+    @cached_property
+    def by_series(self) -> dict[str, list[Row]]:
+        """The rows of each series in the order of their steps."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row["series"], []).append(row)
+        if self.along:
+            for rows in found.values():
+                rows.sort(key=lambda row: int(row[self.along]))
+        return found
 
 
-_CACHE: WeakKeyDictionary[Run, list[View]] = WeakKeyDictionary()
-
-
+@once_a_run
 def views(run: Run) -> list[View]:
     """Every view of a run: along the length, along the width, then single points; no cell is in none."""
-    if run not in _CACHE:
-        _CACHE[run] = _find_views(run)
-    return _CACHE[run]
-
-
-def _find_views(run: Run) -> list[View]:
-    frame = run.frame.assign(series=run.series)
     found: list[View] = []
-    seen: set[Any] = set()
+    seen: set[str] = set()
     for along in ALONG:
         kept = [
             (setting, rows)
-            for setting, rows in _settings(frame, along, run.varying)
-            if rows[along].nunique() > 1
+            for setting, rows in _settings(rows_of(run), along, run.varying)
+            if len({row[along] for row in rows}) > 1
         ]
         found += _named(along, kept)
-        seen.update(*(rows.index for _, rows in kept))
-    rest = frame[~frame.index.isin(seen)]
+        seen.update(row["id"] for _, rows in kept for row in rows)
+    rest = [row for row in rows_of(run) if row["id"] not in seen]
     return found + _named("", list(_settings(rest, "", run.varying)))
 
 
@@ -99,23 +94,25 @@ def step_label(along: str, step: int) -> str:
     return size_label(step) if along == "seq" else str(step)
 
 
-def setting_text(row: pd.Series[Any], varying: Sequence[str]) -> str:
+def setting_text(row: Mapping[str, Any], varying: Sequence[str]) -> str:
     """One cell in words: its length, its width and what else varied in the run."""
     axes = dict.fromkeys(("seq", "dim", *varying))
     return " · ".join(_said(axis, row[axis]) for axis in axes)
 
 
 def _settings(
-    frame: pd.DataFrame, along: str, varying: tuple[str, ...]
-) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    rows: Sequence[Row], along: str, varying: tuple[str, ...]
+) -> Iterator[tuple[dict[str, Any], list[Row]]]:
     fixed = [axis for axis in ("seq", "dim", *AXES[2:]) if axis != along]
     fixed = [axis for axis in dict.fromkeys(fixed) if axis != "heads" or "heads" in varying]
-    if not frame.empty:
-        for values, rows in frame.groupby(fixed, sort=True):
-            yield dict(zip(fixed, values, strict=True)), rows
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[axis] for axis in fixed), []).append(row)
+    for values, own in sorted(groups.items(), key=lambda group: group[0]):
+        yield dict(zip(fixed, values, strict=True)), own
 
 
-def _named(along: str, kept: list[tuple[dict[str, Any], pd.DataFrame]]) -> list[View]:
+def _named(along: str, kept: list[tuple[dict[str, Any], list[Row]]]) -> list[View]:
     """Views whose suffixes name the axes that differ among them."""
     differing = [axis for axis in (kept[0][0] if kept else {}) if len({str(s[axis]) for s, _ in kept}) > 1]
     found: list[View] = []

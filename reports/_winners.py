@@ -18,7 +18,7 @@ from ._annotations import TEXT
 from ._lines import variants_of
 from ._panel import DPI, name_axes, panel
 from ._style import Sheet, look
-from ._views import View, step_label
+from ._views import setting_title, step_label
 
 #: Behind a name: a flag puts its time in doubt; not everyone there multiplied matrices with the same code.
 DOUBT, OTHER_PRODUCT = "†", "‡"
@@ -48,17 +48,17 @@ def winners(run: Run) -> Iterator[tuple[str, str, Callable[[Sheet], Figure]]]:
         return
     groups = list(kept.groupby(fixed, sort=True))
     for number, (values, rows) in enumerate(groups):
-        squares = squares_of(rows)
-        seqs, dims = sorted(rows["seq"].unique()), sorted(rows["dim"].unique())
-        full = len(squares) >= FILLED * len(seqs) * len(dims)
-        if len(seqs) < 2 or len(dims) < 2 or not full or rows["series"].nunique() < 2:
+        seqs, dims = rows["seq"].nunique(), rows["dim"].nunique()
+        contested = int((rows.groupby(["seq", "dim"]).size() > 1).sum())
+        if min(seqs, dims, rows["series"].nunique()) < 2 or contested < FILLED * seqs * dims:
             continue
-        view = View("", dict(zip(fixed, values, strict=True)), rows, "")
+        squares = squares_of(rows)
+        setting = setting_title(dict(zip(fixed, values, strict=True)))
         title = "Fastest by length and width"
         yield (
             f"fastest{f'-{number + 1}' * (len(groups) > 1)}",
-            f"{title} ({view.title})",
-            partial(_draw, run, squares, view, title),
+            f"{title} ({setting})",
+            partial(_draw, run, squares, setting, title),
         )
 
 
@@ -81,9 +81,9 @@ def squares_of(rows: pd.DataFrame) -> list[Square]:
     return found
 
 
-def _draw(run: Run, squares: list[Square], view: View, title: str, sheet: Sheet) -> Figure:
+def _draw(run: Run, squares: list[Square], setting: str, title: str, sheet: Sheet) -> Figure:
     seqs, dims = sorted({one.seq for one in squares}), sorted({one.dim for one in squares})
-    figure, axes = panel(title, view.title, sheet, height=max(1.4, 0.62 * len(dims)), right=0.2)
+    figure, axes = panel(title, setting, sheet, height=max(1.4, 0.62 * len(dims)), right=0.2)
     variants = variants_of(run)
     texts = [_text(one) for one in squares]
     letters = max(len(line) for text in texts for line in text.split("\n"))

@@ -16,7 +16,7 @@ def render(run: Run, folder: Path) -> None:
     """Writes ``tables.tex``, one ``table`` environment for every metric and setting, and ``methods.tex``."""
     (Path(folder) / "methods.tex").write_text(latex(methods(run)) + "\n", encoding="utf-8")
     shown = views(run)
-    tables = [scaling_table(run, view, name) for name in tabulated(run) for view in shown if view.along]
+    tables = [scaling_table(view, name) for name in tabulated(run) for view in shown if view.along]
     tables += [point_table(run, view) for view in shown if not view.along]
     text = "% Written by effbench. Needs \\usepackage{booktabs} and \\usepackage{textcomp}.\n"
     (Path(folder) / "tables.tex").write_text(text + "\n".join(map(_set_table, tables)), encoding="utf-8")

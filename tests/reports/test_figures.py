@@ -229,7 +229,7 @@ def test_a_view_holds_one_setting(tmp_path: Path) -> None:
     run = load_run(write_run(tmp_path, cells, []))
     for view in views(run):
         for axis, value in view.setting.items():
-            assert set(view.rows[axis]) == {value}
+            assert {row[axis] for row in view.rows} == {value}
     assert sorted(view.suffix for view in views(run) if view.along == "seq") == [
         "-dim-128-batch-1",
         "-dim-128-batch-2",

@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from effbench.against import ratio_of
 from effbench.cell import Cell
 from effbench.frame import Run, load_run
 from effbench.reports import pdf, svg
 from effbench.reports._figures import pictures
+from effbench.reports._lines import lines_of
 from effbench.reports._speedup import OTHER_PRODUCT, ratios
 from effbench.reports._style import COLUMN, DARK, LIGHT, Sheet
 from effbench.reports._views import views
@@ -53,23 +55,38 @@ def test_nothing_is_cut_off(example: Run, name: str, sheet: Sheet) -> None:
 
 
 def test_bands_and_slopes_are_drawn_where_they_mean_something(example: Run) -> None:
-    def slopes(name: str) -> list[str]:
-        return [line.get_gid() for line in drawn(example, name).axes[0].lines if line.get_gid()]
+    def slopes(name: str, kind: str = "slope") -> list[str]:
+        named = [line.get_gid() or "" for line in drawn(example, name).axes[0].lines]
+        return [name for name in named if name.startswith(kind)]
 
     assert len(drawn(example, "time-by-seq").axes[0].collections) == 10
     assert not drawn(example, "flops-by-seq").axes[0].collections
     assert slopes("time-by-seq") == ["slope n", "slope n log n", "slope n²"]
     assert slopes("memory-by-dim") == ["slope d", "slope d log d", "slope d²"]
     assert slopes("throughput-by-seq") == slopes("speedup-by-seq") == []
+    assert len(slopes("memory-by-seq", "part")) == 10
+    assert slopes("time-by-seq", "part") == []
+
+
+def test_memory_in_place_stands_apart_from_the_peak_above_it(example: Run) -> None:
+    view = views(example)[0]
+    line = next(line for line in lines_of(example, view, "total_bytes") if line.label == "linear")
+    rows = view.by_series["linear"]
+    assert list(line.points["part"]) == [row["live_bytes"] for row in rows]
+    assert list(line.points["value"]) == [row["live_bytes"] + row["peak_bytes"] for row in rows]
+    assert "dotted: what was in place" in words(drawn(example, "memory-by-seq"))
 
 
 def test_the_speedup_is_the_ratio_of_times(tmp_path: Path) -> None:
     cells = [(make_cell(name, seq=n), n * pace) for name, pace in PACES for n in (1024, 2048)]
     run = run_of(tmp_path, cells)
-    (line,) = ratios(run, views(run)[0], "mha-sdpa")
+    view = views(run)[0]
+    (line,) = ratios(run, view, "mha-sdpa")
     assert list(line.points["value"]) == pytest.approx([4, 4])
-    assert (line.points["low"] < 4).all()
-    assert (line.points["high"] > 4).all()
+    for point, base, own in zip(line.points.itertuples(), *view.by_series.values(), strict=True):
+        low, high = ratio_of(run, own, base, "time_s")
+        assert (point.low, point.high) == (1 / high, 1 / low)
+        assert low < 0.25 < high
     assert "Speed-up over mha-sdpa" in words(drawn(run, "speedup-by-seq"))
     assert ratios(run, views(run)[0], "absent") == []
 
