@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: run test lint schema clean
+.PHONY: run test lint gallery schema clean
 
 run: $(VENV)/installed
 	$(BIN)/effbench run --seq 1024..65536
@@ -16,6 +16,11 @@ lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The README's report, its pictures and its table, in docs/gallery. It goes on where it stopped; a run that is already
+# finished is shown as it is: remove results/scaling to measure anew.
+gallery: run
+	$(BIN)/python docs/gallery/make_gallery.py results/scaling
 
 # The JSON schema that editors use for suites, written from the code that validates them.
 schema: $(VENV)/installed

@@ -1,4 +1,4 @@
-"""Each mechanism of a run against a baseline: from which length on it is faster, and from which smaller.
+"""Each mechanism of a run against a baseline: from which length or width on it is faster, from which smaller.
 
 Only rows that may support a finding are used, and only pairs whose matrix products came from one provider:
 who multiplies is worth a factor of two, and no merit of a mechanism. Pairs of different providers are
@@ -17,9 +17,9 @@ import pandas as pd
 
 from effbench.crossover import Crossing, Overtaking, overtaking
 from effbench.frame import Run
-from effbench.lines import Line, Row, Setting, once_a_run, settings
-from effbench.metrics import METRICS, size_label
-from effbench.plausibility import sound
+from effbench.lines import ALONG, Line, Row, Setting, once_a_run, settings
+from effbench.metrics import METRICS, size_label, step_label
+from effbench.plausibility import by_one_pass, sound
 from effbench.stats import ratio_interval
 
 #: What is compared, and what a mechanism is called that costs less of it.
@@ -36,13 +36,23 @@ class Rivalry:
     line: Line
     baseline: Line
     metric: str
-    found: Overtaking  # over the lengths that both have; no length where they share none
-    other_product: Overtaking | None = None  # over the lengths at which different providers multiplied
+    found: Overtaking  # over the sizes that both have; no size where they share none
+    other_product: Overtaking | None = None  # over the sizes at which different providers multiplied
     tiled: Overtaking | None = None  # where there are such: against TILED on the same provider
 
     @property
     def is_finding(self) -> bool:
         return bool(self.found.sizes)
+
+    @property
+    def caveat(self) -> str:
+        """At which of the sizes found on a single pass had to do, in words; empty where at none."""
+        if self.metric != "time_s":
+            return ""
+        rows = (*self.line.rows, *self.baseline.rows)
+        single = {row[self.line.along] for row in rows if by_one_pass(row)}
+        sizes = [step_label(self.line.along, size) for size in self.found.sizes if size in single]
+        return f"by one pass at {', '.join(sizes)}" if sizes else ""
 
 
 def default_baseline(run: Run) -> str:
@@ -53,10 +63,10 @@ def default_baseline(run: Run) -> str:
 
 @once_a_run
 def rivalries(run: Run) -> list[Rivalry]:
-    """Every mechanism against the run's baseline, in every setting with several lengths."""
+    """Every mechanism against the run's baseline, in every setting with several lengths, then widths."""
     baseline = default_baseline(run)
     found = []
-    for setting in settings(run, "seq"):
+    for setting in (setting for along in ALONG for setting in settings(run, along)):
         # The first in the order of the plan, where the baseline's options vary.
         base = next((line for line in setting.lines if line.mechanism == baseline), None)
         tiled = next((line for line in setting.lines if line.mechanism == TILED), None)
@@ -70,7 +80,7 @@ def _rivalry(run: Run, setting: Setting, line: Line, base: Line, tiled: Line | N
     pairs = _pairs(line, base, metric)
     same = [pair for pair in pairs if same_product(run, *pair)]
     others = [pair for pair in pairs if not same_product(run, *pair)]
-    found = _overtaking(run, same, metric)
+    found = _overtaking(run, same, metric, line.along)
     if not others:
         return Rivalry(setting, line, base, metric, found)
     exact = [] if tiled is None or tiled is line else _pairs(line, tiled, metric)
@@ -81,16 +91,18 @@ def _rivalry(run: Run, setting: Setting, line: Line, base: Line, tiled: Line | N
         base,
         metric,
         found,
-        _overtaking(run, others, metric),
-        _overtaking(run, exact, metric) if exact else None,
+        _overtaking(run, others, metric, line.along),
+        _overtaking(run, exact, metric, line.along) if exact else None,
     )
 
 
 def _pairs(line: Line, base: Line, metric: str) -> list[tuple[Row, Row]]:
-    """Sound rows of both at one length: (the mechanism's, the baseline's)."""
-    own = {row["seq"]: row for row in line.rows if sound(row, metric) and pd.notna(row[metric])}
-    other = {row["seq"]: row for row in base.rows if sound(row, metric) and pd.notna(row[metric])}
-    return [(own[length], other[length]) for length in own if length in other]
+    """Sound rows of both at one size: (the mechanism's, the baseline's)."""
+    own, other = (
+        {row[line.along]: row for row in one.rows if sound(row, metric) and pd.notna(row[metric])}
+        for one in (line, base)
+    )
+    return [(own[size], other[size]) for size in own if size in other]
 
 
 def same_product(run: Run, row: Row, other: Row) -> bool:
@@ -105,10 +117,10 @@ def product_of(run: Run, cell_id: str) -> str:
     return answer.path.get("gemm", "") if answer else ""
 
 
-def _overtaking(run: Run, pairs: Sequence[tuple[Row, Row]], metric: str) -> Overtaking:
+def _overtaking(run: Run, pairs: Sequence[tuple[Row, Row]], metric: str, along: str) -> Overtaking:
     ratios = [own[metric] / base[metric] for own, base in pairs]
     intervals = [ratio_of(run, own, base, metric) for own, base in pairs]
-    return overtaking([own["seq"] for own, _ in pairs], ratios, intervals)
+    return overtaking([own[along] for own, _ in pairs], ratios, intervals)
 
 
 def ratio_of(run: Run, row: Row, base: Row, metric: str) -> tuple[float, float]:
@@ -118,7 +130,8 @@ def ratio_of(run: Run, row: Row, base: Row, metric: str) -> tuple[float, float]:
     """
     if metric == "time_s":
         samples = run.samples(base["id"]), run.samples(row["id"])
-        return ratio_interval(*samples, run.spread, run.spread) or (math.nan, math.nan)
+        spreads = run.spread.of(samples[0]), run.spread.of(samples[1])
+        return ratio_interval(*samples, *spreads) or (math.nan, math.nan)
     gate = METRICS["peak_bytes"].gate
     assert gate is not None
     margin = sum(gate.relative * one["peak_bytes"] + gate.absolute for one in (row, base))
@@ -137,24 +150,26 @@ def same_function(run: Run, mechanism: str, other: str) -> bool:
     return function_of(run, mechanism) == function_of(run, other)
 
 
-def verdict(found: Overtaking, word: str) -> str:
+def verdict(found: Overtaking, word: str, along: str = "seq") -> str:
     """In words: where it becomes cheaper, where dearer again, and where there is nothing to find.
 
     Args:
         word: what is said of a mechanism that costs less: ``faster``, ``smaller``.
+        along: what the sizes are: lengths (``seq``) or widths (``dim``).
     """
+    noun = {"seq": "length", "dim": "width"}[along]
     if not found.sizes:
-        return "no length with a sound number on both sides"
-    first, last = size_label(int(found.sizes[0])), size_label(int(found.sizes[-1]))
+        return f"no {noun} with a sound number on both sides"
+    first, last = (step_label(along, found.sizes[end]) for end in (0, -1))
     if found.crossings:
-        return "; ".join(_said(crossing, word) for crossing in found.crossings)
+        return "; ".join(_said(crossing, word, along) for crossing in found.crossings)
     signs = set(found.signs)
     if signs == {-1}:
-        return f"{word} at every length measured ({first} to {last})"
+        return f"{word} at every {noun} measured ({first} to {last})"
     if signs == {0}:
         return f"no difference seen ({first} to {last})"
     if found.cheaper_from is not None:
-        return f"{word} from {size_label(int(found.cheaper_from))} on; no difference seen below"
+        return f"{word} from {step_label(along, found.cheaper_from)} on; no difference seen below"
     return f"not {word}: none up to {last}"
 
 
@@ -175,11 +190,12 @@ def brief(found: Overtaking) -> str:
     return f"none up to {last}" if found.cheaper_from is None else size_label(int(found.cheaper_from))
 
 
-def _said(crossing: Crossing, word: str) -> str:
-    high = "" if math.isnan(crossing.high) else about(crossing.high)
-    interval = f"({about(crossing.low)}–{high})" if high else f"({about(crossing.low)} or more)"
+def _said(crossing: Crossing, word: str, along: str) -> str:
+    size = about if along == "seq" else "{:.0f}".format
+    high = "" if math.isnan(crossing.high) else size(crossing.high)
+    interval = f"({size(crossing.low)}–{high})" if high else f"({size(crossing.low)} or more)"
     beyond = word if crossing.to == "cheaper" else f"no longer {word}"
-    return f"{beyond} from ≈ {about(crossing.at)} {interval}, {crossing.kind}"
+    return f"{beyond} from ≈ {size(crossing.at)} {interval}, {crossing.kind}"
 
 
 def about(size: float) -> str:

@@ -105,7 +105,7 @@ def run(
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
     as_: Annotated[
-        str, _option("markdown, png, svg, pdf, html, csv, latex", "--as")
+        str, _option("markdown, github, png, svg, pdf, html, csv, latex", "--as")
     ] = "csv,markdown,png,html",
     baseline: options.Baseline = None,
     at: Annotated[Text, _option("The point to rank at: seq=8192,dim=512")] = None,

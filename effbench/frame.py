@@ -20,7 +20,7 @@ from effbench.cell import Cell
 from effbench.record import Record
 from effbench.roofline import Bound, bound
 from effbench.scrutiny import suspicions
-from effbench.stats import median_interval, median_of_medians, process_spread
+from effbench.stats import Spread, median_interval, median_of_medians
 from effbench.store import read_info, read_records
 
 AXES: tuple[str, ...] = tuple(field.name for field in fields(Cell))
@@ -48,7 +48,7 @@ class Run:
     records: list[Record]
     info: dict[str, Any]
     visits: Mapping[str, Sequence[Record]]
-    spread: float | None  # pooled process-to-process deviation of log medians
+    spread: Spread  # pooled over the run
     folder: Path
     beside: Run | None = None
 
@@ -150,16 +150,16 @@ def load_run(folder: Path | str) -> Run:
 def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
     """A run from what its files hold."""
     visits = _current_visits(info, records)
-    spread = process_spread(_groups(found) for found in visits.values())
-    ceilings = info.get("ceilings", {}).get(info.get("environment", ""), {}) or {}
+    spread = Spread.pooled([_groups(found) for found in visits.values()])
+    environment = info.get("environment", "")
+    ceilings = info.get("ceilings", {}).get(environment, {}) or {}
     rows = [
         _row(entry["id"], Cell(**entry["cell"]), visits.get(entry["id"], ()), spread, ceilings)
-        | {"environment": info.get("environment", "")}
+        | {"environment": environment}
         for entry in info.get("plan", [])
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    mechanisms, baseline = info.get("mechanisms", {}), str(info.get("baseline") or "")
-    found = suspicions(frame, mechanisms, baseline)
+    found = suspicions(frame, info.get("mechanisms", {}), str(info.get("baseline") or ""))
     frame["flags"] = [
         ";".join(filter(None, [flags, *found.get(cell_id, ())]))
         for cell_id, flags in zip(frame["id"], frame["flags"], strict=True)
@@ -219,7 +219,7 @@ def _groups(visits: Sequence[Record]) -> list[list[float]]:
 
 
 def _row(
-    cell_id: str, cell: Cell, visits: Sequence[Record], spread: float | None, ceilings: Mapping[str, Any]
+    cell_id: str, cell: Cell, visits: Sequence[Record], spread: Spread, ceilings: Mapping[str, Any]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {axis: getattr(cell, axis) for axis in AXES}
     row |= {axis: json.dumps(row[axis], sort_keys=True) for axis in ("options", "stack")}
@@ -236,16 +236,16 @@ def _row(
         row |= _rates(row, least)
         if least and least.exceeded_by(row["time_s"]):
             flags.append("above-ceiling")
-        if len(groups) == 1 and spread is not None:
+        if len(groups) == 1 and spread.processes is not None:
             flags.append("borrowed")
     return row | {"status": visits[0].status, "reason": visits[0].reason, "flags": ";".join(flags)}
 
 
-def _times(cell: Cell, groups: list[list[float]], spread: float | None) -> dict[str, Any]:
+def _times(cell: Cell, groups: list[list[float]], spread: Spread) -> dict[str, Any]:
     if not groups:
         return {}
     time = median_of_medians(groups)
-    low, high = median_interval(groups, spread) or (None, None)
+    low, high = median_interval(groups, spread.of(groups)) or (None, None)
     tokens = cell.batch * (1 if cell.mode == "decode" else cell.seq)
     values = (time, low, high, sum(map(len, groups)), tokens / time)
     return dict(zip(_NUMBERS_OF_TIME, values, strict=True))

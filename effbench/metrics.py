@@ -149,3 +149,8 @@ def size_label(size: int) -> str:
         if size >= factor and size % factor == 0:
             return f"{size // factor}{suffix}"
     return str(size)
+
+
+def step_label(along: str, size: float) -> str:
+    """A length (``along`` is ``seq``) as people say it, a width as it is."""
+    return size_label(int(size)) if along == "seq" else str(int(size))

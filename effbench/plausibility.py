@@ -2,6 +2,11 @@
 
 A flag is a name on a row. Some only say how a number came about; others put it in doubt, and then the row
 keeps its numbers and its place in every table, but no sentence of a report may rest on it.
+
+In doubt is what may be wrong: disturbed, unlike the others, or impossible. A number that is merely known
+less well is not: that is what its interval says, as long as it is as wide as it must be. So a single pass of
+a long cell (``few-samples``) may support a finding, by an interval that borrows both how processes and how
+passes of the run differ, and a finding says where it does.
 """
 
 from __future__ import annotations
@@ -35,6 +40,10 @@ FLAGS: Mapping[str, Flag] = {
     "borrowed": Flag(
         "measured in one process; its interval borrows the run's pooled process-to-process spread"
     ),
+    "few-samples": Flag(
+        "timed by one pass, because it takes long; its interval borrows how processes and passes of this run "
+        "differ"
+    ),
     "unverified": Flag("the mechanism has no reference to be compared with"),
     "gradient-unverified": Flag("its reference could not be differentiated, so only the output was compared"),
     "no-prediction": Flag("its memory could not be predicted before it ran"),
@@ -47,7 +56,6 @@ FLAGS: Mapping[str, Flag] = {
         (WORK,),
     ),
     "uncounted-ops": Flag("some operators have no rule and are not in the FLOPs: see the record", (WORK,)),
-    "few-samples": Flag("fewer passes than usual, because one takes long", (TIME,)),
     "unsteady": Flag("the passes of a process drifted or jumped", (TIME,)),
     "visit-failed": Flag("a later visit of this cell failed; the numbers are those of the others", (TIME,)),
     "page-faults": Flag("passes still took new memory from the system, which costs time", (TIME,)),
@@ -96,6 +104,11 @@ def sound(row: Mapping[str, Any], metric: str = "") -> bool:
     """
     rests_on = _RESTS_ON.get(metric, EVERYTHING)
     return row["status"] == "ok" and not any(set(doubts(flag)) & set(rests_on) for flag in flags_of(row))
+
+
+def by_one_pass(row: Mapping[str, Any]) -> bool:
+    """Whether a row was timed by a single pass, which a finding that rests on it must say."""
+    return "few-samples" in flags_of(row)
 
 
 def legend(flags: Any) -> dict[str, str]:

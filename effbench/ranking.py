@@ -21,7 +21,7 @@ from effbench.frame import AXES, Run
 from effbench.grammar import parse_axis
 from effbench.lines import Row, once_a_run, rows_of, settings
 from effbench.metrics import METRICS
-from effbench.plausibility import sound
+from effbench.plausibility import by_one_pass, sound
 
 #: What may be named in ``--at``: the axes of a cell but those that make a series.
 AT = tuple(dict.fromkeys(("seq", "dim", *(a for a in AXES if a not in ("mechanism", "options", "stack")))))
@@ -235,7 +235,7 @@ def ratio_text(place: Place) -> str:
 
 
 def time_text(row: Mapping[str, Any]) -> str:
-    """A time with its interval: ``30.3 ms ±3 %``."""
+    """A time with its interval: ``30.3 ms ±3 %``, and ``one pass`` where that had to do."""
     if pd.isna(row["time_s"]):
         return "n/a"
     scale = METRICS["time_s"].format([row["time_s"]])
@@ -244,7 +244,7 @@ def time_text(row: Mapping[str, Any]) -> str:
         if pd.isna(row["time_low_s"])
         else f" {scale.interval(row['time_low_s'], row['time_s'], row['time_high_s'])}"
     )
-    return scale(row["time_s"]) + interval
+    return scale(row["time_s"]) + interval + (", one pass" if by_one_pass(row) else "")
 
 
 def _number(metric: str, row: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,31 @@ CONDENSED = 64
 ENOUGH_PROCESSES = 5
 #: The share of cells with the largest spread that does not enter the pooled spread.
 TRIMMED = 0.05
+#: So many passes of a process enter the pass-to-pass spread at most.
+FEW_PASSES = 8
+
+
+class Spread(NamedTuple):
+    """How the times of a run differ: standard deviations of logs.
+
+    ``processes``: between the medians of a cell's processes; None where no cell has several.
+    ``passes``: between the passes of one process; None where each timed a single one, and then the former
+    holds it already.
+    """
+
+    processes: float | None
+    passes: float | None
+
+    @staticmethod
+    def pooled(cells: Sequence[Groups]) -> Spread:
+        """That of all cells of a run."""
+        return Spread(process_spread(cells), pass_spread(cells))
+
+    def of(self, groups: Groups) -> float | None:
+        """What a cell borrows: a single pass is off by its process and by itself, a median by its process."""
+        if self.processes is None or not groups or any(len(group) > 1 for group in groups):
+            return self.processes
+        return math.hypot(self.processes, self.passes or 0.0)
 
 
 def median_of_medians(groups: Groups) -> float:
@@ -43,16 +69,27 @@ def process_spread(cells: Iterable[Groups]) -> float | None:
     None where no cell was measured by several processes. The noisiest cells are left out
     (``TRIMMED``), so that one disturbed cell does not widen all others.
     """
-    variances, freedoms = [], []
-    for groups in cells:
-        if len(groups) > 1:
-            logs = np.log([median(group) for group in groups])
-            variances.append(float(np.var(logs, ddof=1)))
-            freedoms.append(len(groups) - 1)
-    if not variances:
+    return _pooled([[median(group) for group in groups] for groups in cells if len(groups) > 1])
+
+
+def pass_spread(cells: Iterable[Groups]) -> float | None:
+    """The run's pass-to-pass spread within a process: pooled standard deviation of the logs of passes.
+
+    None where no process timed several passes. A process counts by up to ``FEW_PASSES`` of its passes, evenly
+    taken, so that short passes, of which there are thousands, do not speak for the long ones.
+    """
+    several = (group for groups in cells for group in groups if len(group) > 1)
+    return _pooled([group[:: math.ceil(len(group) / FEW_PASSES)] for group in several])
+
+
+def _pooled(samples: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation of the logarithm within each sample, pooled over all but the noisiest ones."""
+    if not samples:
         return None
-    keep = np.argsort(variances)[: math.ceil(len(variances) * (1 - TRIMMED))]
-    return math.sqrt(float(np.average(np.array(variances)[keep], weights=np.array(freedoms)[keep])))
+    variances = np.array([np.var(np.log(values), ddof=1) for values in samples])
+    freedoms = np.array([len(values) - 1 for values in samples])
+    keep = np.argsort(variances)[: math.ceil(len(samples) * (1 - TRIMMED))]
+    return math.sqrt(float(np.average(variances[keep], weights=freedoms[keep])))
 
 
 def median_interval(groups: Groups, spread: float | None = None, seed: int = 0) -> tuple[float, float] | None:

@@ -18,10 +18,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
+from effbench.metrics import step_label
+
 from ._labels import Box, quietest, spread_out
 from ._lines import Line
 from ._style import Sheet
-from ._views import step_label
 
 #: Points at full size.
 SMALL, TEXT, LABEL_GAP = 8.5, 9.5, 11.5

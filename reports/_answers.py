@@ -15,13 +15,13 @@ from effbench.against import (
 )
 from effbench.frame import Run
 from effbench.lines import ALONG
-from effbench.metrics import METRICS
+from effbench.metrics import METRICS, step_label
 from effbench.ranking import HEADER, Place, Ranking, texts, time_text
 from effbench.scaling import COUNTED, TIMED, Growth, growths
 
 from ._tables import Table
 from ._views import ALONG as NAMES
-from ._views import setting_title, step_label
+from ._views import setting_title
 
 
 def point_title(ranking: Ranking) -> str:
@@ -148,31 +148,39 @@ def _rivalry_table(run: Run, baseline: str, found: Sequence[Rivalry]) -> Table:
             [
                 series,
                 "yes" if same else "no",
-                *(verdict(own[metric].found, word) for metric, word in COMPARED.items()),
+                *(said(own[metric]) for metric in COMPARED),
                 _other(own[TIMED]),
             ]
         )
     if not any(row[-1] for row in body):
         body = [row[:-1] for row in body]
     header = ["Mechanism", "Same function", "Time", "Memory (live + peak)", "Other matrix product"]
-    title = f"Against {found[0].baseline.series} ({setting_title(found[0].setting.values)})"
+    title = f"Against {found[0].baseline.series} by {NAMES[found[0].line.along]}"
+    title += f" ({setting_title(found[0].setting.values)})"
     return Table(title, header[: len(body[0])], body, _RIVALRY_NOTE)
 
 
+def said(one: Rivalry) -> str:
+    """What was found of two lines in words, and where a single pass had to do for it."""
+    text = verdict(one.found, COMPARED[one.metric], one.line.along)
+    return f"{text}, {one.caveat}" if one.caveat else text
+
+
 _RIVALRY_NOTE = (
-    "The length from which on it costs less, with its 95 % interval: measured where it lies between two "
-    "lengths whose ratios are clear of 1; extrapolated, by no more than a factor of two, where the last "
-    "lengths point at it. Flagged cells are left out."
+    "The length or width from which on it costs less, with its 95 % interval: measured where it lies "
+    "between two whose ratios are clear of 1; extrapolated, by no more than a factor of two, where the last "
+    "ones point at it. Cells in doubt (†) are left out."
 )
 
 
 def _other(one: Rivalry) -> str:
-    """What is said, and found nowhere else, of lengths at which different providers multiplied."""
+    """What is said, and found nowhere else, of sizes at which different providers multiplied."""
     if one.other_product is None:
         return ""
-    parts = [f"against {one.baseline.series}: {verdict(one.other_product, 'faster')}"]
+    along = one.line.along
+    parts = [f"against {one.baseline.series}: {verdict(one.other_product, 'faster', along)}"]
     if one.tiled is not None:
-        parts.append(f"against {TILED} on the same product: {verdict(one.tiled, 'faster')}")
+        parts.append(f"against {TILED} on the same product: {verdict(one.tiled, 'faster', along)}")
     elif one.line.mechanism != TILED:
         parts.append(f"{TILED} on the same product was not measured")
     return "; ".join(parts)

@@ -83,7 +83,8 @@ def _memory(row: Row) -> str:
 def _ratio(run: Run, other: Run, row: Row, match: Row) -> str:
     if row["environment"] != match["environment"] or pd.isna(row["time_s"]) or pd.isna(match["time_s"]):
         return ""
-    interval = ratio_interval(run.samples(row["id"]), other.samples(match["id"]), run.spread, other.spread)
+    here, there = run.samples(row["id"]), other.samples(match["id"])
+    interval = ratio_interval(here, there, run.spread.of(here), other.spread.of(there))
     text = f"{match['time_s'] / row['time_s']:.3f}"
     return f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else text
 

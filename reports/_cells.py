@@ -10,13 +10,12 @@ import pandas as pd
 
 from effbench.frame import AXES, Run
 from effbench.lines import Row, rows_of
-from effbench.metrics import METRICS
+from effbench.metrics import METRICS, step_label
 from effbench.plausibility import flags_of, legend, sound
 
 from ._machine import plain
 from ._repeat import command
 from ._tables import FAILURES, MARK, NO_NUMBER, interval
-from ._views import step_label
 
 #: The metrics of the table; the view of one cell shows every number.
 SHOWN = ("time_s", "tokens_per_s", "total_bytes", "peak_bytes", "flops", "flops_per_s", "ceiling_fraction")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from effbench.against import COMPARED, Rivalry, default_baseline, rivalries, verdict
+from effbench.against import COMPARED, Rivalry, default_baseline, rivalries
 from effbench.frame import NOT_YET, Run
 from effbench.lines import rows_of
 from effbench.metrics import METRICS, size_label
-from effbench.plausibility import sound
+from effbench.plausibility import by_one_pass, sound
 from effbench.ranking import Place, Ranking, points, ratio_text, time_text
 from effbench.scaling import COUNTED, TIMED, growths
 
-from ._answers import point_title
+from ._answers import point_title, said
 from ._views import setting_title, views
 
 #: Settings that sentences are made for; the others stand in the tables.
@@ -73,24 +73,24 @@ def _against_baseline(ranking: Ranking, first: Place) -> str:
 
 def _crossovers(run: Run) -> Iterator[str]:
     """One sentence for each mechanism that crosses, one for all that never do and that always do."""
-    found = rivalries(run)
+    found = [one for one in rivalries(run) if one.line.along == "seq"]
     settings = list(dict.fromkeys(one.setting for one in found))
     for setting in settings[:SETTINGS]:
         where = f" ({setting_title(setting.values)})" if len(settings) > 1 else ""
-        for metric, word in COMPARED.items():
+        for metric in COMPARED:
             own = [
                 one for one in found if one.setting is setting and one.metric == metric and one.found.sizes
             ]
-            for said, names in _grouped(own, word).items():
+            for text, names in _grouped(own).items():
                 against = f"{METRICS[metric].title} against {own[0].baseline.series}{where}"
-                yield f"{against}, {said}: {_listed(names)}."
+                yield f"{against}, {text}: {_listed(names)}."
 
 
-def _grouped(found: Sequence[Rivalry], word: str) -> dict[str, list[str]]:
+def _grouped(found: Sequence[Rivalry]) -> dict[str, list[str]]:
     """The series of which the same is said, by what is said."""
     groups: dict[str, list[str]] = {}
     for one in found:
-        groups.setdefault(verdict(one.found, word), []).append(one.line.series)
+        groups.setdefault(said(one), []).append(one.line.series)
     return groups
 
 
@@ -136,6 +136,12 @@ def _doubts(run: Run) -> Iterator[str]:
         yield (
             f"{flagged} of {len(timed)} cells with numbers carry a flag that puts their time in doubt; "
             "no sentence about time rests on them."
+        )
+    single = sum(by_one_pass(row) for row in timed)
+    if single:
+        yield (
+            f"{single} of {len(timed)} cells with numbers were timed by one pass; their intervals borrow how "
+            "processes and passes of this run differ."
         )
     if not default_baseline(run) and run.info.get("baseline") not in ("none", "", None):
         yield f"Nothing is compared with a baseline: {run.info['baseline']} is not in this run."

@@ -10,10 +10,10 @@ import pandas as pd
 
 from effbench.frame import Run
 from effbench.lines import Row, rows_of
-from effbench.metrics import METRICS, Scale
+from effbench.metrics import METRICS, Scale, step_label
 from effbench.plausibility import flags_of, legend, sound
 
-from ._views import ALONG, View, setting_text, step_label
+from ._views import ALONG, View, setting_text
 
 #: How a cell without numbers looks in a table and in a figure; never a hole.
 FAILURES = {

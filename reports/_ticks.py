@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from effbench.metrics import METRICS
-
-from ._views import step_label
+from effbench.metrics import METRICS, step_label
 
 MOST = 9
 

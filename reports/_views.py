@@ -89,11 +89,6 @@ def setting_title(setting: dict[str, Any]) -> str:
     return " · ".join(_said(axis, value) for axis, value in setting.items() if _is_said(axis, value))
 
 
-def step_label(along: str, step: int) -> str:
-    """A length as ``64K``, a width as it is."""
-    return size_label(step) if along == "seq" else str(step)
-
-
 def setting_text(row: Mapping[str, Any], varying: Sequence[str]) -> str:
     """One cell in words: its length, its width and what else varied in the run."""
     axes = dict.fromkeys(("seq", "dim", *varying))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,12 +13,18 @@ from effbench.frame import Run
 from . import png
 from ._document import document
 from ._escape import markdown
+from ._figures import Picture
 from ._tables import Table
 
 
 def render(run: Run, folder: Path) -> None:
     """Writes ``report.md`` and the PNG files."""
     png.render(run, folder)
+    (Path(folder) / "report.md").write_text(text_of(run, _set_picture), encoding="utf-8")
+
+
+def text_of(run: Run, set_picture: Callable[[Picture], str]) -> str:
+    """The report in Markdown; ``set_picture`` says how a picture is shown."""
     environment = Environment(  # Markdown, not HTML: the filter `md` escapes
         loader=PackageLoader("effbench.reports", ""),
         autoescape=False,
@@ -26,9 +33,12 @@ def render(run: Run, folder: Path) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"md": markdown, "tabulate": _set_table}
-    text = environment.get_template("report.md.j2").render(report=document(run))
-    (Path(folder) / "report.md").write_text(text, encoding="utf-8")
+    environment.filters |= {"md": markdown, "tabulate": _set_table, "picture": set_picture}
+    return environment.get_template("report.md.j2").render(report=document(run))
+
+
+def _set_picture(picture: Picture) -> str:
+    return f"![{markdown(picture.title)}]({picture.file})"
 
 
 def _set_table(table: Table) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from effbench.against import about, default_baseline, rivalries, same_function, verdict
 from effbench.frame import Run, load_run
 from effbench.record import Memory
-from tests.synthetic import describe, make_cell, measured, write_run
+from tests.synthetic import WIDTHS, describe, make_cell, measured, write_run
 
 LENGTHS = [1024 * 2**power for power in range(7)]
 Seconds = dict[str, Callable[[int], float]]
@@ -79,6 +79,31 @@ def test_rows_in_doubt_are_no_part_of_it(tmp_path: Path) -> None:
     run = a_run(tmp_path, {"mha-sdpa": square, "linear": line}, flags=flags)
     assert said(run)["linear", "time_s"] == "not faster: none up to 2K"
     assert said(run)["linear", "total_bytes"].startswith("smaller from ≈ 4.")
+
+
+def test_a_finding_by_a_single_pass_says_so(tmp_path: Path) -> None:
+    def flags(name: str, n: int) -> list[str]:
+        return ["few-samples"] if name == "mha-sdpa" and n >= 32768 else []
+
+    run = a_run(tmp_path, {"mha-sdpa": square, "linear": line}, flags=flags)
+    caveats = {r.metric: r.caveat for r in rivalries(run)}
+    assert caveats == {"time_s": "by one pass at 32K, 64K", "total_bytes": ""}
+
+
+def test_a_width_is_a_size_too(tmp_path: Path) -> None:
+    cells = [make_cell(name, seq=4096, dim=dim) for name in ("mha-sdpa", "toy") for dim in WIDTHS]
+    records = [
+        measured(
+            cell,
+            [(0.3 if cell.mechanism == "mha-sdpa" else cell.dim * 1e-3) * part],
+            process=f"p{part}",
+            round=n,
+        )
+        for cell in cells
+        for n, part in enumerate((0.998, 1.0, 1.002))
+    ]
+    (time, _) = rivalries(load_run(write_run(tmp_path, cells, records)))
+    assert verdict(time.found, "faster", "dim").startswith("no longer faster from ≈ 300 (")
 
 
 def test_another_provider_is_never_a_finding(tmp_path: Path) -> None:

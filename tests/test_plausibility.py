@@ -19,6 +19,7 @@ def row(*flags: str, status: str = "ok") -> dict[str, str]:
     [
         ((), "", True),
         (("borrowed", "unverified", "no-counts"), "", True),
+        (("few-samples", "borrowed"), "time_s", True),
         (("unsteady",), "", False),
         (("unsteady",), "time_s", False),
         (("unsteady",), "peak_bytes", True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from effbench.cli import app
 from effbench.grammar import parse_axis
+from effbench.metrics import METRICS
 from effbench.registry import MECHANISMS, Registry, load_mechanism
 from effbench.suite import built_in
 
@@ -44,9 +46,38 @@ def test_the_suites_that_it_names_exist() -> None:
     assert all(f"`{name}`" in README for name in built_in())
 
 
-@pytest.mark.parametrize("picture", re.findall(r"!\[[^]]*\]\(([^)]+)\)", README))
+PICTURES = re.findall(r'(?:src|srcset)="([^"]+)"', README)
+
+
+def test_every_picture_has_one_for_dark_pages() -> None:
+    light, dark = sorted(p for p in PICTURES if "-dark" not in p), sorted(p for p in PICTURES if "-dark" in p)
+    assert [picture.replace(".png", "-dark.png") for picture in light] == dark
+    assert len(light) > 1
+
+
+@pytest.mark.parametrize("picture", PICTURES)
 def test_pictures_are_there(picture: str) -> None:
     assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_its_times_are_those_of_the_gallery() -> None:
+    """Each number of the table is one of docs/gallery/table.csv, written out by its metric."""
+    with (ROOT / "docs/gallery/table.csv").open(newline="") as file:
+        measured = {(r["mechanism"], int(r["seq"])): r for r in csv.DictReader(file) if r["dim"] == "256"}
+    written = README.split("<!-- written by make gallery -->")[1].split("<!-- end -->")[0]
+    rows = [line.replace(" †", "").split("|")[1:-1] for line in written.splitlines() if "| `" in line]
+    assert len(rows) == len({name for name, _ in measured})
+    for name, *cells in rows:
+        found = [measured[name.strip(" `"), length] for length in (1024, 4096, 16384, 65536)]
+        held = as_said(found[-1], "total_bytes", ("live_bytes", "peak_bytes"))
+        expected = [*(as_said(row, "time_s", ("time_s",)) for row in found), held]
+        assert [cell.strip() for cell in cells] == expected
+
+
+def as_said(row: dict[str, str], metric: str, columns: tuple[str, ...]) -> str:
+    if row["status"] != "ok":
+        return {"oom-predicted": "OOM (predicted)"}.get(row["status"], row["status"].upper())
+    return METRICS[metric].text(sum(float(row[column]) for column in columns))
 
 
 @pytest.mark.parametrize("link", re.findall(r"[^!]\[[^]]*\]\(([^)h][^)]*)\)", README))

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from effbench.stats import median_interval, median_of_medians, process_spread, ratio_interval
+from effbench.stats import (
+    Spread,
+    median_interval,
+    median_of_medians,
+    pass_spread,
+    process_spread,
+    ratio_interval,
+)
 
 Groups = list[list[float]]
 
@@ -54,6 +61,42 @@ def test_a_single_pass_borrows_the_spread() -> None:
     low, high = median_interval([[1.0]], 0.05) or pytest.fail("no interval")
     assert low == pytest.approx(np.exp(-1.96 * 0.05), abs=0.02)
     assert high == pytest.approx(np.exp(1.96 * 0.05), abs=0.02)
+
+
+def test_a_single_pass_is_off_by_its_process_and_by_itself() -> None:
+    """Its interval covers the truth; by the spread of processes, which is one of medians, it would not."""
+    random = np.random.default_rng(6)
+
+    def cell(passes: int) -> Groups:
+        levels = np.exp(0.02 * random.standard_normal(3))
+        return [list(level * np.exp(0.06 * random.standard_normal(passes))) for level in levels]
+
+    run = [cell(400) for _ in range(40)]
+    spread = Spread.pooled(run)
+    assert spread.passes == pytest.approx(0.06, rel=0.1)
+
+    def covered(spread: float | None) -> float:
+        bounds = [median_interval(cell(1)[:1], spread) or (2.0, 0.0) for _ in range(300)]
+        return sum(low <= 1.0 <= high for low, high in bounds) / 300
+
+    assert covered(spread.of([[1.0]])) >= 0.92
+    assert covered(spread.processes) < 0.7
+
+
+def test_what_a_cell_borrows() -> None:
+    assert Spread(0.03, 0.04).of([[1.0]]) == pytest.approx(0.05)
+    assert Spread(0.03, 0.04).of([[1.0], [1.1]]) == pytest.approx(0.05)
+    assert Spread(0.03, 0.04).of([[1.0, 1.1]]) == 0.03
+    assert Spread(0.03, None).of([[1.0]]) == 0.03
+    assert Spread(None, 0.04).of([[1.0]]) is None
+
+
+def test_thousands_of_short_passes_do_not_speak_for_the_long_ones() -> None:
+    random = np.random.default_rng(7)
+    short = [[list(np.exp(0.01 * random.standard_normal(5000)))] for _ in range(10)]
+    long = [[list(np.exp(0.10 * random.standard_normal(8)))] for _ in range(30)]
+    assert (pass_spread(short + long) or 0.0) > 0.05
+    assert pass_spread([[[1.0]], [[2.0]]]) is None
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5, 8])

@@ -72,7 +72,7 @@ def test_times_carry_their_interval_and_doubtful_ones_a_mark(example: Run) -> No
     table = next(table for title, table in tables(example).items() if title.startswith("Time by sequence"))
     rows = {row[0]: row for row in table.rows}
     assert re.fullmatch(r"18\.\d ±\d %", rows["mha"][1])
-    assert rows["mha-sdpa"][7].endswith("% †")
+    assert rows["aft-conv"][7].endswith("% †")
     assert "†" in table.note
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from effbench.against import ratio_of
 from effbench.cell import Cell
 from effbench.frame import Run, load_run
-from effbench.reports import pdf, svg
+from effbench.reports import github, pdf, svg
 from effbench.reports._figures import pictures
 from effbench.reports._lines import lines_of
 from effbench.reports._speedup import OTHER_PRODUCT, ratios
@@ -181,6 +184,25 @@ def test_decoding_is_told_by_the_token_and_its_context(tmp_path: Path) -> None:
     text = words(drawn(run, "time-by-seq"))
     assert "Time per token by context length" in text
     assert "Context length" in text
+
+
+def test_a_github_page_shows_dark_pictures_on_dark_pages(tmp_path: Path) -> None:
+    hostile = '"><script>alert(1)</script>'
+    cells = [(make_cell(name, seq=n), n * 1e-6) for name in (hostile, "toy") for n in (1024, 2048)]
+    run = run_of(tmp_path / "run", cells)
+    run = replace(run, info=run.info | {"baseline": hostile})
+    github.render(run, tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    shown = re.findall(
+        r'<source media="\(prefers-color-scheme: dark\)" srcset="(.+)">\n<img src="(.+?)" ', page
+    )
+    assert shown == [(f"{picture.name}-dark.png", picture.file) for picture in pictures(run)]
+    for dark, light in shown:
+        grounds = [imread(tmp_path / name)[0, 0, :3].mean() for name in (dark, light)]
+        assert grounds[0] < 0.1
+        assert grounds[1] == 1
+    assert 'alt="Speed-up over &#34;&gt;&lt;script&gt;' in page
+    assert "<script" not in page
 
 
 def test_svg_comes_for_light_and_dark_pages_and_pdf_for_a_column(tmp_path: Path) -> None:
