@@ -161,13 +161,14 @@ def verdict(found: Overtaking, word: str, along: str = "seq") -> str:
     if not found.sizes:
         return f"no {noun} with a sound number on both sides"
     first, last = (step_label(along, found.sizes[end]) for end in (0, -1))
+    reach = first if first == last else f"{first} to {last}"
     if found.crossings:
         return "; ".join(_said(crossing, word, along) for crossing in found.crossings)
     signs = set(found.signs)
     if signs == {-1}:
-        return f"{word} at every {noun} measured ({first} to {last})"
+        return f"{word} at every {noun} measured ({reach})"
     if signs == {0}:
-        return f"no difference seen ({first} to {last})"
+        return f"no difference seen ({reach})"
     if found.cheaper_from is not None:
         return f"{word} from {step_label(along, found.cheaper_from)} on; no difference seen below"
     return f"not {word}: none up to {last}"

@@ -62,7 +62,7 @@ def document(run: Run) -> Document:
     shown = views(run)
     sections = [
         Section("What was found", [*findings(run), COST_IS_NOT_QUALITY]),
-        *_answers(run),
+        *answers(run),
         Section("Numbers", _tables(run, shown) or ["The plan of this run is empty."]),
         *([Section("Beside another run", beside_blocks(run, run.beside))] if run.beside else []),
         Section("Plots", _plots(run)),
@@ -97,7 +97,7 @@ METHOD = (
 )
 
 
-def _answers(run: Run) -> Iterator[Section]:
+def answers(run: Run) -> Iterator[Section]:
     """The answer at a point, how cost grows, and where a mechanism overtakes the baseline."""
     ranked = [table for ranking in points(run) for table in _point(run, ranking)]
     named = (

@@ -25,6 +25,11 @@ _LATEX = {
     "±": r"$\pm$",
     "·": r"$\cdot$",
     "†": r"\dag{}",
+    "[": "{[}",  # after a line break of a table, or an item, it would begin an argument
+    "≈": r"$\approx$",
+    "≠": r"$\neq$",
+    "→": r"$\rightarrow$",
+    "–": "--",
 }
 
 

@@ -17,8 +17,12 @@ from ._views import setting_title, views
 
 #: Settings that sentences are made for; the others stand in the tables.
 SETTINGS = 4
-#: What a mechanism ran out of.
-_RAN_OUT = {"oom": "out of memory", "oom-predicted": "out of memory, as predicted", "timeout": "out of time"}
+#: What is said of a mechanism from its first failure on.
+_RAN_OUT = {
+    "oom": "runs out of memory",
+    "oom-predicted": "is predicted to run out of memory",
+    "timeout": "runs out of time",
+}
 
 
 def findings(run: Run) -> list[str]:
@@ -126,7 +130,7 @@ def _ran_out(run: Run) -> Iterator[str]:
             first = next((row for row in rows if row["status"] in _RAN_OUT), None)
             if first is not None:
                 what = _RAN_OUT[first["status"]]
-                yield f"{series} runs {what} from length {size_label(first['seq'])} on{where}."
+                yield f"{series} {what} from length {size_label(first['seq'])} on{where}."
 
 
 def _doubts(run: Run) -> Iterator[str]:

@@ -5,11 +5,11 @@ From the folder of a finished ``effbench run --seq 1024..65536``; no number is t
 
 import sys
 from pathlib import Path
+from textwrap import wrap
 
 from tabulate import tabulate
 
-from effbench.errors import BadInput
-from effbench.frame import Run, load_run
+from effbench.frame import NOT_YET, Run, load_run
 from effbench.lines import Row, rows_of
 from effbench.metrics import METRICS, seconds, size_label
 from effbench.plausibility import sound
@@ -25,8 +25,9 @@ LENGTHS, WIDTH = (1024, 4096, 16384, 65536), 256
 
 def main(folder: str) -> None:
     run = load_run(Path(folder))
-    if run.info.get("state") != "finished":
-        raise BadInput(f"{folder}: the run is {run.info.get('state')}; a gallery shows a finished one")
+    left_out = int(run.frame["reason"].isin(["budget", NOT_YET]).sum())
+    if left_out:
+        sys.exit(f"{folder}: {left_out} cells have no answer yet; run again, it goes on where it stopped")
     for path in (*HERE.glob("*.png"), *HERE.glob("*.md"), *HERE.glob("*.csv")):
         path.unlink()
     write_reports(run, HERE, ["github", "csv"])
@@ -48,9 +49,10 @@ def block(run: Run) -> str:
         for name in dict.fromkeys(name for name, _ in rows)
     ]
     table = tabulate(body, header, tablefmt="github", disable_numparse=True)
-    started = run.info["circumstances"][0]["started"][:10]
-    doubted = " † flagged: the report says why." if "†" in table else ""
-    return f"{sentence(run.machine)} {started}, by `{run.info['command']}`.{doubted}\n\n{table}"
+    day = run.info["circumstances"][-1]["date"][:10]
+    said = f"{sentence(run.machine).removesuffix('.')}, by `{run.info['command']}`, on {day}."
+    said += " † flagged: the report says why." if "†" in table else ""
+    return "\n".join([*wrap(said, 116, break_on_hyphens=False), "", table])
 
 
 def cell(row: Row, name: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 from effbench.frame import Run, load_run
 from effbench.reports import csv, html, latex, markdown, png
 from effbench.reports._document import document
+from effbench.reports._findings import findings
 from effbench.reports._tables import FAILURES, Table
 from tests.synthetic import describe, failed, make_cell, measured, sweep, visits, write_example, write_run
 
@@ -47,7 +48,7 @@ def tables(run: Run) -> dict[str, Table]:
 
 def test_every_format_is_written(example: Run, tmp_path: Path) -> None:
     assert set(rendered(example, tmp_path)) == {
-        *("table.csv", "report.md", "report.html", "tables.tex", "methods.tex")
+        *("table.csv", "report.md", "report.html", "tables.tex", "answers.tex", "methods.tex")
     }
 
 
@@ -243,6 +244,16 @@ def test_latex_has_a_table_for_each_metric_and_setting(example: Run, tmp_path: P
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 8
     assert "µ" not in text
     assert "±" not in text
+
+
+def test_latex_has_the_answers_too(example: Run, tmp_path: Path) -> None:
+    text = rendered(example, tmp_path)["answers.tex"]
+    assert text.count(r"\item ") == len(findings(example))
+    assert "At length 4K" in text
+    for caption in ("the same function as mha-sdpa", "Exponent of the width d", "Against mha-sdpa by width"):
+        assert rf"\caption{{{caption}" in text or f": {caption}" in text
+    assert r"\begin{tabular}{llp{0.24\linewidth}p{0.24\linewidth}}" in text
+    assert not set("≈≠→–±†·µ") & set(text)
 
 
 def test_visits_of_the_example_follow_its_shapes() -> None:
