@@ -15,10 +15,9 @@ from effbench.metrics import METRICS
 from effbench.roofline import at
 
 from ._annotations import ROW, SMALL, TEXT, label_lines, stroke, text_size, write
-from ._labels import Box, spread_out
 from ._lines import Line, line_points, lines_of
-from ._panel import DPI, name_axes, panel
-from ._style import Sheet
+from ._panel import DPI, HEIGHT, name_axes, panel
+from ._style import LIGHT, Sheet
 from ._ticks import value_ticks
 from ._views import View
 
@@ -54,9 +53,10 @@ def points_of(run: Run, view: View) -> list[Line]:
 def draw(
     lines: list[Line], roofs: Mapping[str, tuple[str, float]], view: View, title: str, sheet: Sheet
 ) -> Figure:
-    """Points of one mechanism are joined from short to long; roofs are named where they are highest."""
-    copies = [name for name, (kind, _) in roofs.items() if kind == "bytes"]
-    figure, axes = panel(title, view.title, sheet, right=1.5, above=len(copies) * ROW)
+    """Points of one mechanism are joined from short to long; a row above the axes names each roof."""
+    narrow = LIGHT.width * sheet.scale / sheet.width  # labels need room, if not aside then above each other
+    height = HEIGHT * max(1.0, 0.85 * narrow)
+    figure, axes = panel(title, view.title, sheet, height=height, above=len(roofs) * ROW)
     axes.set_xscale("log")
     axes.set_yscale("log")
     everything = pd.concat([line.points for line in lines])
@@ -77,8 +77,7 @@ def draw(
             markersize=5.5 * sheet.scale,
             markerfacecolor=sheet.ground if line.look.hollow else colour,
         )
-    taken = _name_products(figure, axes, roofs, sheet)
-    _name_copies(figure, axes, roofs, sheet)
+    _draw_roofs(figure, axes, roofs, sheet)
     powers = [10.0**power for power in range(-6, 7) if left <= 10.0**power <= right]
     powers = powers[:: math.ceil(0.6 * len(powers) * DPI * sheet.scale / axes.bbox.width)]
     axes.xaxis.set_ticks([], minor=True)
@@ -88,47 +87,40 @@ def draw(
     axes.yaxis.set_ticks(ticks, labels=labels, size=TEXT * sheet.scale)
     axes.grid(color=sheet.grid, linewidth=0.6 * sheet.scale)
     name_axes(figure, axes, sheet, "FLOPs a byte moved", "log-log axes; joined from short to long")
-    label_lines(figure, axes, lines, -1, sheet, taken)
+    label_lines(figure, axes, lines, -1, sheet)
     return figure
 
 
-def _name_products(
-    figure: Figure, axes: Axes, roofs: Mapping[str, tuple[str, float]], sheet: Sheet
-) -> list[Box]:
-    """The level roofs, named right of the axes; where the names stand, in pixels."""
-    level = [(name, rate) for name, (kind, rate) in roofs.items() if kind == "flops"]
-    (left, right), point = axes.get_xlim(), DPI / 72 * sheet.scale
-    wanted = [float(axes.transData.transform((right, rate))[1]) for _, rate in level]
-    gap = 2.5 * SMALL * point
-    boxes = []
-    for (name, rate), y in zip(
-        level, spread_out(wanted, gap, axes.bbox.y0, axes.bbox.y1 - gap / 2), strict=True
-    ):
-        axes.plot([left, right], [rate, rate], gid=f"roof {name}", **_roof_style(sheet))
-        text = f"{name}\n{METRICS['flops_per_s'].text(rate)}"
-        write(figure, (axes.bbox.x1 + 4 * point, y), text, sheet.faint, SMALL * sheet.scale)
-        boxes.append(Box(axes.bbox.x1, y - gap / 2, figure.bbox.x1, y + gap / 2))
-    return boxes
+def _draw_roofs(figure: Figure, axes: Axes, roofs: Mapping[str, tuple[str, float]], sheet: Sheet) -> None:
+    """Level roofs of products and slanted ones of copies, each named in a row above the axes.
 
-
-def _name_copies(figure: Figure, axes: Axes, roofs: Mapping[str, tuple[str, float]], sheet: Sheet) -> None:
-    """The slanted roofs, each named in a row above the axes and joined to where it meets the highest."""
+    A dotted stroke joins the name to its roof: where a slanted one meets the highest, and near the right end
+    of a level one. Names of level ones stand to the left of their strokes, the leftmost lowest, and those of
+    slanted ones to the right, the rightmost lowest: no stroke crosses a name.
+    """
     (left, right), (low, _) = axes.get_xlim(), axes.get_ylim()
     ceiling = max(rate for kind, rate in roofs.values() if kind == "flops")
-    slanted = sorted((ceiling / rate, name, rate) for name, (kind, rate) in roofs.items() if kind == "bytes")
-    for row, (corner, name, rate) in enumerate(reversed(slanted)):
-        begin = max(left, low / rate)
-        if begin < corner:
+    level = sorted((rate, name) for name, (kind, rate) in roofs.items() if kind == "flops")
+    named, slanted = [], []
+    for place, (rate, name) in reversed(list(enumerate(level))):
+        axes.plot([left, right], [rate, rate], gid=f"roof {name}", **_roof_style(sheet))
+        end = right * (left / right) ** (0.015 + 0.045 * place)
+        named.append((end, rate, f"{name}: {METRICS['flops_per_s'].text(rate)}"))
+    for name, (kind, rate) in roofs.items():
+        corner, begin = ceiling / rate, max(left, low / rate)
+        if kind == "bytes" and begin < corner:
             axes.plot([begin, corner], [begin * rate, ceiling], gid=f"roof {name}", **_roof_style(sheet))
-        x, y = axes.transData.transform((min(max(corner, left), right), ceiling))
+        if kind == "bytes":
+            end = min(max(corner, left), right)
+            slanted.append((end, ceiling, f"{name}: {METRICS['bytes_moved'].text(rate)}/s"))
+    for row, (end, rate, text) in enumerate([*named, *sorted(slanted, reverse=True)]):
+        x, y = axes.transData.transform((end, rate))
         above = axes.bbox.y1 + (row + 0.5) * ROW * sheet.scale * DPI
         stroke(figure, (x, y), (x, above), sheet.faint, linewidth=0.9 * sheet.scale, linestyle=":")
-        text = f"{name}: {METRICS['bytes_moved'].text(rate)}/s"
         fits = x + text_size(figure, text, sheet)[0] < figure.bbox.x1
         beside = (4 if fits else -4) * DPI / 72 * sheet.scale
-        write(
-            figure, (x + beside, above), text, sheet.faint, SMALL * sheet.scale, "left" if fits else "right"
-        )
+        align = "left" if fits else "right"
+        write(figure, (x + beside, above), text, sheet.faint, SMALL * sheet.scale, align)
 
 
 def _roof_style(sheet: Sheet) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -125,14 +126,26 @@ def test_what_multiplies_no_matrices_agrees_with_everybody(tmp_path: Path) -> No
 def test_the_roofline_shows_this_machine_and_needs_its_ceilings(example: Run, tmp_path: Path) -> None:
     text = words(drawn(example, "roofline"))
     for roof in (
-        "products, torch\n130 GFLOP/s",
-        "products, onednn\n260 GFLOP/s",
+        "products, torch: 130 GFLOP/s",
+        "products, onednn: 260 GFLOP/s",
         "copies, memory: 46.6 GiB/s",
     ):
         assert roof in text
     cells = [make_cell(seq=n) for n in (1024, 2048)]
     without = load_run(write_run(tmp_path, cells, [measured(c, [0.1]) for c in cells], ceilings={}))
     assert "roofline" not in [picture.name for picture in pictures(without)]
+
+
+@pytest.mark.parametrize("sheet", [LIGHT, COLUMN], ids=["light", "column"])
+def test_no_name_of_a_roofline_hides_another(example: Run, sheet: Sheet) -> None:
+    figure = drawn(example, "roofline", sheet)
+    figure.canvas.draw()
+    names = [text for text in figure.texts if text.get_text().strip()]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in names]
+    for (one, here), (other, there) in combinations(boxes, 2):
+        across = min(here.x1, there.x1) - max(here.x0, there.x0)
+        along = min(here.y1, there.y1) - max(here.y0, there.y0)
+        assert min(across, along) <= 0.25 * min(here.height, there.height), (one, other)
 
 
 def test_the_map_names_the_fastest_and_marks_ties(tmp_path: Path) -> None:
