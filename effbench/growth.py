@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 LETTERS = "ndshr"
+Sizes = tuple[tuple[str, float], ...]
 #: What is written leaves coefficients out: one term may weigh so many times another of the sum.
 COEFFICIENTS = 16.0
 _TERM = re.compile(rf"\s*(?:(?:log\s+)?[{LETTERS}](?:\^\d+)?\s*)+")
@@ -55,8 +56,13 @@ def factors(declared: str, small: Mapping[str, float], large: Mapping[str, float
     Raises:
         ValueError: as ``terms``.
     """
+    return _factors(declared, tuple(small.items()), tuple(large.items()))
+
+
+@lru_cache(maxsize=4096)  # the lines of a run ask the same of the same sizes, setting by setting
+def _factors(declared: str, small: Sizes, large: Sizes) -> tuple[float, float]:
     pairs = sorted(
-        ((value(term, small), value(term, large)) for term in terms(declared)),
+        ((value(term, dict(small)), value(term, dict(large))) for term in terms(declared)),
         key=lambda pair: pair[1] / pair[0],
     )
     grown = []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 TIME, MEMORY, WORK = "time", "memory", "work"
@@ -102,8 +103,15 @@ def sound(row: Mapping[str, Any], metric: str = "") -> bool:
     True where the row has numbers (``status`` ok) and none of its flags puts the metric in doubt; without
     a metric, where none puts anything in doubt. ``row`` needs ``status`` and ``flags`` (joined by ``;``).
     """
-    rests_on = _RESTS_ON.get(metric, EVERYTHING)
-    return row["status"] == "ok" and not any(set(doubts(flag)) & set(rests_on) for flag in flags_of(row))
+    return row["status"] == "ok" and not _doubted(str(row["flags"]), metric)
+
+
+@lru_cache(
+    maxsize=1024
+)  # a report asks this of every row many times, and few combinations of flags are there
+def _doubted(flags: str, metric: str) -> bool:
+    rests_on = set(_RESTS_ON.get(metric, EVERYTHING))
+    return any(rests_on & set(doubts(flag)) for flag in flags.split(";") if flag)
 
 
 def by_one_pass(row: Mapping[str, Any]) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -22,7 +24,7 @@ from effbench.metrics import step_label
 
 from ._labels import Box, quietest, spread_out
 from ._lines import Line
-from ._style import Sheet
+from ._style import DPI, Sheet
 
 #: Points at full size.
 SMALL, TEXT, LABEL_GAP = 8.5, 9.5, 11.5
@@ -30,21 +32,25 @@ SMALL, TEXT, LABEL_GAP = 8.5, 9.5, 11.5
 ROW = 0.19
 
 
-def text_size(figure: Figure, text: str, sheet: Sheet) -> tuple[float, float]:
+@lru_cache(maxsize=1024)  # the same names stand in every figure
+def text_size(text: str, sheet: Sheet) -> tuple[float, float]:
     """Width and height in pixels of a label."""
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    extent = Text(0, 0, f" {text} ", size=TEXT * sheet.scale, figure=figure).get_window_extent(renderer)
+    written = Text(0, 0, f" {text} ", size=TEXT * sheet.scale, figure=_ruler(), parse_math=False)
+    extent = written.get_window_extent()
     return float(extent.width), float(extent.height)
 
 
-def label_lines(
-    figure: Figure, axes: Axes, lines: Sequence[Line], last_step: int, sheet: Sheet, taken: Sequence[Box] = ()
-) -> None:
-    """Names right of the axes for lines that reach the last step, beside their last point for the others.
+@lru_cache(maxsize=1)
+def _ruler() -> Figure:
+    """An empty figure that texts are measured on."""
+    figure = Figure(dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
 
-    ``taken`` is where other text stands, in pixels.
-    """
-    taken = list(taken)
+
+def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], last_step: int, sheet: Sheet) -> None:
+    """Names right of the axes for lines that reach the last step, beside their last point for the others."""
+    taken: list[Box] = []
     drawn = [line for line in lines if len(line.points)]
     outside = [line for line in drawn if line.end[0] == last_step]
     point = figure.dpi / 72 * sheet.scale
@@ -53,7 +59,7 @@ def label_lines(
     for line, (x, y), height in zip(outside, wanted, heights, strict=True):
         stroke(figure, (x + 5 * point, y), (x + 15 * point, height), sheet.colour(line.look), linewidth=0.8)
         write(figure, (x + 15 * point, height), f" {line.label}", sheet.colour(line.look), TEXT * sheet.scale)
-        wide, high = text_size(figure, line.label, sheet)
+        wide, high = text_size(line.label, sheet)
         left = x + 15 * point
         taken.append(Box(left, height - high / 2, left + wide, height + high / 2))
     obstacles = [spot for line in drawn for spot in _spots(axes, line)]
@@ -99,7 +105,7 @@ def mark_breaks(figure: Figure, axes: Axes, lines: Sequence[Line], along: str, s
             linewidth=0,
         )
         text = f"{line.label}: {what} at {step_label(along, step)}"
-        wide = text_size(figure, text, sheet)[0]
+        wide = text_size(text, sheet)[0]
         fits = wide < x - axes.bbox.x0 or wide > figure.bbox.x1 - x
         beside = sheet.scale * figure.dpi * (-0.09 if fits else 0.09)
         write(figure, (x + beside, y), text, colour, SMALL * sheet.scale, "right" if fits else "left")
@@ -107,7 +113,7 @@ def mark_breaks(figure: Figure, axes: Axes, lines: Sequence[Line], along: str, s
 
 def _places(figure: Figure, axes: Axes, line: Line, sheet: Sheet) -> list[Box]:
     """Where a label may stand around the last point: to the right, above, below and to the left of it."""
-    (x, y), (width, height) = _pixel(axes, line.end), text_size(figure, line.label, sheet)
+    (x, y), (width, height) = _pixel(axes, line.end), text_size(line.label, sheet)
     away = 6 * figure.dpi / 72 * sheet.scale
     corners = [
         (x + away, y - height / 2),

@@ -15,12 +15,11 @@ from effbench.frame import Run
 from effbench.lines import once_a_run
 
 from ._lines import lines_of
-from ._panel import DPI
 from ._roofline import roofline
 from ._scaling import draw, quantity
 from ._shares import shares
 from ._speedup import speedup
-from ._style import LIGHT, Sheet
+from ._style import DPI, LIGHT, Sheet
 from ._views import ALONG, View, views
 from ._winners import winners
 

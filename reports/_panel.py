@@ -9,9 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ._annotations import SMALL, TEXT, text_size
-from ._style import Sheet
+from ._style import DPI, Sheet
 
-DPI = 200
 #: Inches at full size.
 LEFT, BOTTOM, TOP, HEIGHT = 0.98, 0.72, 0.78, 4.1
 #: Points at full size.
@@ -75,7 +74,7 @@ def name_axes(figure: Figure, axes: Axes, sheet: Sheet, x: str, remark: str = ""
     """The name of the x axis, and a remark below it that ends where the axes do, a long one later."""
     axes.set_xlabel(x, size=TEXT * sheet.scale, color=sheet.ink, labelpad=3 * sheet.scale)
     inch = DPI * sheet.scale
-    length = text_size(figure, remark, sheet)[0] if remark else 0.0
+    length = text_size(remark, sheet)[0] if remark else 0.0
     figure.text(
         max(axes.bbox.x1, length) / figure.bbox.width,
         (axes.bbox.y0 - 0.57 * inch) / figure.bbox.height,

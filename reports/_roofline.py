@@ -16,8 +16,8 @@ from effbench.roofline import at
 
 from ._annotations import ROW, SMALL, TEXT, label_lines, stroke, text_size, write
 from ._lines import Line, line_points, lines_of
-from ._panel import DPI, HEIGHT, name_axes, panel
-from ._style import LIGHT, Sheet
+from ._panel import HEIGHT, name_axes, panel
+from ._style import DPI, LIGHT, Sheet
 from ._ticks import value_ticks
 from ._views import View
 
@@ -117,7 +117,7 @@ def _draw_roofs(figure: Figure, axes: Axes, roofs: Mapping[str, tuple[str, float
         x, y = axes.transData.transform((end, rate))
         above = axes.bbox.y1 + (row + 0.5) * ROW * sheet.scale * DPI
         stroke(figure, (x, y), (x, above), sheet.faint, linewidth=0.9 * sheet.scale, linestyle=":")
-        fits = x + text_size(figure, text, sheet)[0] < figure.bbox.x1
+        fits = x + text_size(text, sheet)[0] < figure.bbox.x1
         beside = (4 if fits else -4) * DPI / 72 * sheet.scale
         align = "left" if fits else "right"
         write(figure, (x + beside, above), text, sheet.faint, SMALL * sheet.scale, align)

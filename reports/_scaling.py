@@ -15,8 +15,8 @@ from effbench.metrics import METRICS
 from ._annotations import LABEL_GAP, ROW, SMALL, TEXT, label_lines, mark_breaks, text_size
 from ._labels import spread_out
 from ._lines import Line
-from ._panel import DPI, HEIGHT, LEFT, name_axes, panel
-from ._style import Sheet
+from ._panel import HEIGHT, LEFT, name_axes, panel
+from ._style import DPI, Sheet
 from ._ticks import step_ticks, value_ticks
 from ._views import ALONG, View
 
@@ -58,17 +58,16 @@ def x_title(view: View) -> str:
 
 def draw(lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet) -> Figure:
     """One figure; its height grows with the rows for broken lines."""
-    probe, _ = panel("", "", sheet)
     at_the_edge = [line.label for line in lines if len(line.points) and line.end[0] == view.steps[-1]]
     low, high = _reach(lines, what)
     ticks, labels = what.ticks(low, high)
-    widths = [text_size(probe, label, sheet)[0] / DPI / sheet.scale for label in at_the_edge]
+    widths = [text_size(label, sheet)[0] / DPI / sheet.scale for label in at_the_edge]
     figure, axes = panel(
         what.title,
         view.title,
         sheet,
         height=max(HEIGHT, len(lines) * LABEL_GAP / 72),
-        left=max([LEFT, *(0.2 + text_size(probe, label, sheet)[0] / DPI / sheet.scale for label in labels)]),
+        left=max([LEFT, *(0.2 + text_size(label, sheet)[0] / DPI / sheet.scale for label in labels)]),
         right=0.3 + max(widths, default=0.0),
         above=sum(len(line.breaks) for line in lines) * ROW,
     )

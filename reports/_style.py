@@ -17,6 +17,8 @@ import hashlib
 from dataclasses import dataclass
 
 SALT = 346801
+#: Dots an inch of a figure.
+DPI = 200
 
 #: Okabe and Ito's colours without yellow (too faint on white), then dark ones of Paul Tol's "muted".
 COLOURS = (

@@ -17,8 +17,8 @@ from effbench.plausibility import sound
 
 from ._annotations import TEXT
 from ._lines import variants_of
-from ._panel import DPI, name_axes, panel
-from ._style import Sheet, look
+from ._panel import name_axes, panel
+from ._style import DPI, Sheet, look
 from ._views import setting_title
 
 #: Behind a name: a flag puts its time in doubt; not everyone there multiplied matrices with the same code.
