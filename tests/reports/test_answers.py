@@ -17,6 +17,7 @@ from effbench.reports._document import document
 from effbench.reports._findings import findings
 from effbench.reports._tables import Table
 from effbench.salvage import salvage
+from effbench.stats import _cached_draws
 from effbench.store import RECORDS
 from tests.synthetic import describe, make_cell, measured, sweep, visits, write_example, write_run
 
@@ -54,6 +55,15 @@ def plain(run: Run) -> str:
                 else:
                     lines.append(str(block))
     return re.sub(r" +\n", "\n", "\n".join(lines) + "\n")
+
+
+def test_a_cell_is_resampled_once_for_all_answers(tmp_path: Path) -> None:
+    """As the first and as the second of a ratio; 10 mechanisms at a point are 45 pairs."""
+    run = load_run(write_example(tmp_path))
+    _cached_draws.cache_clear()
+    document(run)
+    assert 0 < _cached_draws.cache_info().misses <= 2 * (run.frame["status"] == "ok").sum()
+    assert _cached_draws.cache_info().hits > _cached_draws.cache_info().misses
 
 
 def test_the_answers_of_a_run_that_holds_every_status_and_every_flag(example: Run) -> None:
