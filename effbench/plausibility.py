@@ -50,9 +50,7 @@ FLAGS: Mapping[str, Flag] = {
     "few-samples": Flag("fewer passes than usual, because one takes long", (TIME,)),
     "unsteady": Flag("the passes of a process drifted or jumped", (TIME,)),
     "visit-failed": Flag("a later visit of this cell failed; the numbers are those of the others", (TIME,)),
-    "page-faults": Flag(
-        "passes still took new memory from the system, which may cost over 3 % of their time", (TIME,)
-    ),
+    "page-faults": Flag("passes still took new memory from the system, which costs time", (TIME,)),
     "default-allocator": Flag("a warm heap would not fit, so passes pay for fresh memory each time", (TIME,)),
     "loaded": Flag("other processes needed cores that the passes needed too", (TIME,)),
     "flat": Flag(
