@@ -116,13 +116,14 @@ def _of_growth(run: Run, claim: Growth) -> Outcome:
     if not rows:
         return Outcome(claim, "not comparable", printed, allowed, "", not_asked(claim.of_cell))
     line = Line(str(claim.of_cell), claim.along, tuple(map(_per_sample, rows)))
-    found = growth_of(run, Setting(claim.along, {}, (line,)), line, claim.metric).exponent
+    growth = growth_of(run, Setting(claim.along, {}, (line,)), line, claim.metric)
+    found = growth.exponent
     measured = "" if found.trend == "none" else f"{found} ({claim.along} {_ends(found)})"
     verdict, reason = _growth_verdict(found, claim.allowed)
-    failed = [f"{row[claim.along]}: {row['status']}" for row in rows if row["status"] != "ok"]
-    return Outcome(
-        claim, verdict, printed, allowed, measured, "; ".join(filter(None, [reason, ", ".join(failed)]))
-    )
+    failed = ", ".join(f"{row[claim.along]}: {row['status']}" for row in rows if row["status"] != "ok")
+    flagged = f"{growth.left_out} with a flag that puts them in doubt" if growth.left_out else ""
+    reasons = filter(None, [reason, flagged, failed])
+    return Outcome(claim, verdict, printed, allowed, measured, "; ".join(reasons))
 
 
 def _ends(found: Exponent) -> str:

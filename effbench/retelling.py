@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
-from tabulate import tabulate
 
 from effbench.claims import Claims, Ratio
 from effbench.frame import Run
@@ -41,7 +40,7 @@ def as_markdown(run: Run, outcomes: Sequence[Outcome], claims: Claims) -> str:
         _plain(str(run.info.get("description", ""))),
         _machine(run),
         f"**{_counts(outcomes)}**",
-        tabulate(rows, headers=_HEADER, tablefmt="pipe", disable_numparse=True),
+        "\n".join(f"| {' | '.join(row)} |" for row in (_HEADER, ["---"] * len(_HEADER), *rows)),
         "\n".join(["Sources:", "", *sources]),
         "\n".join(["Where a setting is not the paper's:", "", *notes]) if notes else "",
         _RULE,
@@ -53,7 +52,9 @@ def _rows(outcomes: Sequence[Outcome], claims: Claims) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for one in outcomes:
         printed_in = f"{claims.sources[one.claim.source].paper.partition(',')[0]}, {one.claim.table}"
-        verdict = f"{one.verdict}: {one.reason}" if one.reason else one.verdict
+        verdict: str = one.verdict
+        if one.reason:
+            verdict += f": {one.reason}" if one.verdict == "not comparable" else f" ({one.reason})"
         claim = f"{one.claim.name} ({printed_in})"
         if isinstance(one.claim, Ratio):
             claim = f"{one.claim.name}: {_LABELS[one.claim.metric]} ({printed_in})"

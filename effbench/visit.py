@@ -25,6 +25,7 @@ _PREDICT_S, _PREDICT_SHARE = (
     0.25,
 )  # seconds of counting on fake tensors, or this share of a pass if longer
 _MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
+_FAULT_S, _FAULTS_SHARE = 3e-6, 0.03  # what one costs in a virtual machine, and what of a pass they may cost
 _EXCESS, _EXCESS_BYTES = 1.25, 8 << 20  # resident beyond this much of what was asked for is in doubt
 _HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
 
@@ -226,7 +227,8 @@ class Visit(Answers):
             self.flags += ["default-allocator"] * (allocator != self.cell.allocator)
             # One pass alone, after one of a quarter, has every right to new pages.
             faults = (answer["time"]["minor_faults"] or 0) * (len(answer["time"]["samples_s"]) > 1)
-            self.flags += ["page-faults"] * (allocator == "warm" and faults > _MANY_FAULTS)
+            weigh = faults_weigh(faults, answer["time"]["samples_s"])
+            self.flags += ["page-faults"] * (allocator == "warm" and weigh)
         return self._unless_ok(outcome)
 
     def _timed(self, allocator: str, more: Mapping[str, Any]) -> Outcome:
@@ -296,3 +298,8 @@ class Visit(Answers):
     def _unless_ok(self, outcome: Outcome) -> Record | None:
         status, stage, reason = judge(outcome)
         return None if status == "ok" else self.record(status, stage, reason)
+
+
+def faults_weigh(faults: float, samples_s: Sequence[float]) -> bool:
+    """Whether so many page faults a pass may have cost a noticeable part of it."""
+    return faults > _MANY_FAULTS and faults * _FAULT_S > _FAULTS_SHARE * min(samples_s, default=0.0)

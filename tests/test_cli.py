@@ -49,7 +49,14 @@ def test_without_a_terminal_there_is_one_line_a_visit(ran: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["run", "--help"], ["report", "r"], ["compare", "r", "r"], ["export", "r", "--to", "csv"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["report", "r"],
+        ["reproduce", "paper-fnet", "--from", "r"],
+        ["compare", "r", "r"],
+        ["export", "r", "--to", "csv"],
+    ],
     ids=lambda words: words[0] + words[1][:3] if len(words) > 1 else words[0],
 )
 def test_what_does_not_measure_never_imports_torch(ran: Path, words: list[str]) -> None:

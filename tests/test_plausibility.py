@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from effbench.plausibility import FLAGS, legend, sound
+from effbench.visit import faults_weigh
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +43,14 @@ def test_every_flag_that_is_set_is_in_the_table():
     found = set().union(*(_flags_set(path) for path in sorted((ROOT / "effbench").rglob("*.py"))))
     assert {"few-samples", "page-faults", "unverified", "borrowed"} <= found, "the search has gone blind"
     assert found <= set(FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("faults", "samples", "expected"),
+    [(500, [0.001], False), (5000, [0.1, 0.2], True), (5000, [0.8], False), (50_000, [0.8], True)],
+)
+def test_page_faults_are_flagged_where_they_may_cost_a_part_of_the_pass(faults, samples, expected):
+    assert faults_weigh(faults, samples) is expected
 
 
 def _flags_set(path: Path) -> set[str]:

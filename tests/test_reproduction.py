@@ -208,6 +208,13 @@ def test_an_exponent_that_has_not_settled(tmp_path: Path) -> None:
     assert judged(few, EXPONENT + "printed = 2", metric="time_s").reason == "3 of at least 4 sizes"
 
 
+def test_an_exponent_says_what_it_leaves_out(tmp_path: Path) -> None:
+    run = a_run(tmp_path, {"new": lambda n: 1e-5 * n}, lengths=LENGTHS, flags={"new": ["loaded"]})
+    found = judged(run, EXPONENT + "printed = 1", metric="time_s")
+    assert (found.verdict, found.measured) == ("not comparable", "")
+    assert found.reason == "0 of at least 4 sizes; 5 with a flag that puts them in doubt"
+
+
 @pytest.mark.parametrize(
     ("older", "verdict", "reason"),
     [
