@@ -28,9 +28,11 @@ _NUMBERS_OF_TIME = ("time_s", "time_low_s", "time_high_s", "samples", "tokens_pe
 _NUMBERS_OF_MEMORY = ("peak_bytes", "alloc_bytes", "live_bytes")
 _NUMBERS_OF_WORK = ("flops", "transcendentals", "instructions", "bytes_moved")
 _NUMBERS_OF_RATE = ("flops_per_s", "ceiling_fraction", "params")
-NUMBERS = _NUMBERS_OF_TIME + _NUMBERS_OF_MEMORY + _NUMBERS_OF_WORK + _NUMBERS_OF_RATE
+_FIRST = _NUMBERS_OF_TIME + _NUMBERS_OF_MEMORY + _NUMBERS_OF_WORK + _NUMBERS_OF_RATE
+_LATER = ("state_bytes",)  # columns that were added; they stand last, so that no other has moved
+NUMBERS = _FIRST + _LATER
 #: The columns of the frame and of ``table.csv``.
-COLUMNS = (*AXES, "status", "reason", *NUMBERS, "flags", "environment", "id")
+COLUMNS = (*AXES, "status", "reason", *_FIRST, "flags", "environment", "id", *_LATER)
 
 NOT_YET = "not measured yet"
 
@@ -254,16 +256,14 @@ def _times(cell: Cell, groups: list[list[float]], spread: float | None) -> dict[
 def _memory(visits: Sequence[Record]) -> dict[str, Any]:
     """The least of the visits that measured memory: what disturbs it only adds."""
     found = [visit.memory for visit in visits if visit.memory]
-    values = {name: [v for m in found if (v := getattr(m, name)) is not None] for name in _NUMBERS_OF_MEMORY}
+    values = {n: [v for m in found if (v := getattr(m, n)) is not None] for n in _NUMBERS_OF_MEMORY + _LATER}
     return {name: min(seen) if seen else None for name, seen in values.items()} if found else {}
 
 
 def _work(visits: Sequence[Record]) -> dict[str, Any]:
     """FLOPs as counted, as declared where nothing could be counted; a multiply-add is 2."""
     row: dict[str, Any] = {
-        "instructions": next(
-            (visit.instructions for visit in visits if visit.instructions is not None), None
-        ),
+        "instructions": next((v.instructions for v in visits if v.instructions is not None), None),
         "params": next((visit.params for visit in visits if visit.params is not None), None),
     }
     block = next((visit.flops for visit in visits if visit.flops), None)

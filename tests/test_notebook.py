@@ -80,5 +80,5 @@ def test_the_frame_of_the_contract() -> None:
         mechanism options level mode causal batch seq dim heads dtype device threads compile gemm precision
         allocator stack status reason time_s time_low_s time_high_s samples tokens_per_s peak_bytes
         alloc_bytes live_bytes flops transcendentals instructions bytes_moved flops_per_s ceiling_fraction
-        params flags environment id"""
+        params flags environment id state_bytes"""
     assert list(COLUMNS) == contract.split()

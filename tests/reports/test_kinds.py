@@ -12,10 +12,12 @@ from matplotlib.text import Text
 
 from effbench.cell import Cell
 from effbench.frame import Run, load_run
+from effbench.record import Memory
 from effbench.reports import pdf, svg
 from effbench.reports._figures import pictures
 from effbench.reports._speedup import OTHER_PRODUCT, ratios
 from effbench.reports._style import COLUMN, DARK, LIGHT, Sheet
+from effbench.reports._tables import scaling_table, tabulated
 from effbench.reports._views import views
 from effbench.reports._winners import squares_of
 from tests.reports.test_figures import inside
@@ -164,6 +166,21 @@ def test_decoding_is_told_by_the_token_and_its_context(tmp_path: Path) -> None:
     text = words(drawn(run, "time-by-seq"))
     assert "Time per token by context length" in text
     assert "Context length" in text
+
+
+def test_the_state_of_decoding_has_a_table_and_a_figure_of_its_own(tmp_path: Path) -> None:
+    cells = [make_cell("toy", seq=n, mode="decode", causal=True) for n in (1024, 2048, 4096)]
+    memory = [Memory(peak_bytes=5000, live_bytes=900_000, state_bytes=16 * cell.seq) for cell in cells]
+    records = [measured(cell, [1e-4], memory=m) for cell, m in zip(cells, memory, strict=True)]
+    run = load_run(write_run(tmp_path, cells, records))
+    assert "State of decoding by context length" in words(drawn(run, "state-by-seq"))
+    table = scaling_table(run, views(run)[0], "state_bytes")
+    assert (list(table.header[1:]), list(table.rows[0][1:])) == (
+        ["1K (KiB)", "2K (KiB)", "4K (KiB)"],
+        ["16.0", "32.0", "64.0"],
+    )
+    whole = load_run(write_run(tmp_path / "whole", [make_cell()], [measured(make_cell(), [1e-4])]))
+    assert ("state_bytes" in tabulated(run), "state_bytes" in tabulated(whole)) == (True, False)
 
 
 def test_svg_comes_for_light_and_dark_pages_and_pdf_for_a_column(tmp_path: Path) -> None:
