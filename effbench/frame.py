@@ -81,13 +81,15 @@ class Run:
     def values(self, metric: str) -> pd.Series[float]:
         """One value a row: a column of numbers, or what is derived.
 
-        ``total_bytes`` is live + peak; ``flops_needed`` leaves out the dead parts of tiles,
-        and is empty where nothing says what they are.
+        ``total_bytes`` is live + peak; ``state_bytes`` is what decoding keeps of its context, part of live;
+        ``flops_needed`` leaves out the dead parts of tiles, and is empty where nothing says what they are.
         """
         if metric == "total_bytes":
             return self.frame["live_bytes"] + self.frame["peak_bytes"]
         if metric == "flops_needed":
             return self._flops_needed
+        if metric == "state_bytes":
+            return self._state_bytes
         return self.frame[metric]
 
     @cached_property
@@ -95,6 +97,13 @@ class Run:
         visits = (self.visits.get(cell_id, ()) for cell_id in self.frame["id"])
         blocks = [next((visit.flops for visit in own if visit.flops), None) for own in visits]
         found = [_plain(block.needed) if block and block.needed else None for block in blocks]
+        return pd.Series(found, index=self.frame.index, dtype="float64")
+
+    @cached_property
+    def _state_bytes(self) -> pd.Series[float]:
+        visits = (self.visits.get(cell_id, ()) for cell_id in self.frame["id"])
+        blocks = [next((visit.memory for visit in own if visit.memory), None) for own in visits]
+        found = [block.state_bytes if block else None for block in blocks]
         return pd.Series(found, index=self.frame.index, dtype="float64")
 
     @cached_property
@@ -254,16 +263,14 @@ def _times(cell: Cell, groups: list[list[float]], spread: Spread) -> dict[str, A
 def _memory(visits: Sequence[Record]) -> dict[str, Any]:
     """The least of the visits that measured memory: what disturbs it only adds."""
     found = [visit.memory for visit in visits if visit.memory]
-    values = {name: [v for m in found if (v := getattr(m, name)) is not None] for name in _NUMBERS_OF_MEMORY}
+    values = {n: [v for m in found if (v := getattr(m, n)) is not None] for n in _NUMBERS_OF_MEMORY}
     return {name: min(seen) if seen else None for name, seen in values.items()} if found else {}
 
 
 def _work(visits: Sequence[Record]) -> dict[str, Any]:
     """FLOPs as counted, as declared where nothing could be counted; a multiply-add is 2."""
     row: dict[str, Any] = {
-        "instructions": next(
-            (visit.instructions for visit in visits if visit.instructions is not None), None
-        ),
+        "instructions": next((v.instructions for v in visits if v.instructions is not None), None),
         "params": next((visit.params for visit in visits if visit.params is not None), None),
     }
     block = next((visit.flops for visit in visits if visit.flops), None)

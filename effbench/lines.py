@@ -74,6 +74,6 @@ def _lines(along: str, series: dict[str, list[Row]]) -> Iterator[Line]:
 @once_a_run
 def rows_of(run: Run) -> list[Row]:
     """The rows of a run as dictionaries: the frame's columns, ``series`` and what ``Run.values`` derives."""
-    derived = {name: run.values(name) for name in ("total_bytes", "flops_needed")}
+    derived = {name: run.values(name) for name in ("total_bytes", "state_bytes", "flops_needed")}
     frame = run.frame.assign(series=run.series, **derived)
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

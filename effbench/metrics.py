@@ -106,7 +106,7 @@ binary_bytes = _scales(
 )
 percent = _scales([(0.01, "%")])
 
-#: Name -> metric. The names are the frame's columns; ``total_bytes`` and ``flops_needed`` are derived.
+#: Name -> metric. The names are the frame's columns, and what ``Run.values`` derives.
 METRICS: dict[str, Metric] = {
     "time_s": Metric(
         title="Time", unit="s", better="lower", format=seconds, gate=Gate(relative=0.05, interval=True)
@@ -128,6 +128,7 @@ METRICS: dict[str, Metric] = {
         gate=Gate(relative=0.001, absolute=16 * 1024),
     ),
     "live_bytes": Metric(title="Memory in place", unit="B", better="lower", format=binary_bytes),
+    "state_bytes": Metric(title="State of decoding", unit="B", better="lower", format=binary_bytes),
     "flops": Metric(
         title="FLOPs", unit="FLOP", better="lower", format=_decimal("FLOP"), gate=Gate(relative=1e-6)
     ),

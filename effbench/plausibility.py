@@ -23,6 +23,7 @@ EVERYTHING = (TIME, MEMORY, WORK)
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("time_s", "time_low_s", "time_high_s", "tokens_per_s"), (TIME,)),
     **dict.fromkeys(("peak_bytes", "alloc_bytes", "live_bytes", "total_bytes"), (MEMORY,)),
+    "state_bytes": (),
     **dict.fromkeys(("flops", "transcendentals", "bytes_moved", "instructions"), (WORK,)),
     **dict.fromkeys(("flops_per_s", "ceiling_fraction"), (TIME, WORK)),
 }

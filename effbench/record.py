@@ -60,6 +60,7 @@ class Memory(Part):
     alloc_bytes: int | None = None
     alloc_method: str = ""
     live_bytes: int | None = None
+    state_bytes: int | None = None  # of what is in place, what decoding keeps of the context
     grad_bytes: int | None = None
     saved_bytes: int | None = None
     workspace_bytes: int | None = None

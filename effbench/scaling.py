@@ -88,7 +88,9 @@ def growth_of(run: Run, setting: Setting, line: Line, metric: str) -> Growth:
     else:
         exponent = fit.from_counters(sizes, values)
     about = run.info.get("mechanisms", {}).get(line.mechanism, {})
-    declared = (about.get("complexity") or {}).get(_DECLARED[metric], "")
+    # What is declared is of whole sequences: it says nothing of one more token.
+    whole = setting.values["mode"] != "decode"
+    declared = (about.get("complexity") or {}).get(_DECLARED[metric], "") if whole else ""
     allowed = _allowed(declared, used, line.along, exponent)
     return Growth(line, setting, metric, exponent, len(known) - len(used), declared, allowed)
 

@@ -35,8 +35,12 @@ class Subject:
     @property
     def live(self) -> list[torch.Tensor]:
         """The tensors in place before a pass: parameters, buffers, inputs and the state of decoding."""
-        kept = [leaf for leaf in pytree.tree_leaves(self.state) if isinstance(leaf, torch.Tensor)]
-        return [*self.module.parameters(), *self.module.buffers(), *self.inputs, *kept]
+        return [*self.module.parameters(), *self.module.buffers(), *self.inputs, *self.kept]
+
+    @property
+    def kept(self) -> list[torch.Tensor]:
+        """The tensors of the state of decoding."""
+        return [leaf for leaf in pytree.tree_leaves(self.state) if isinstance(leaf, torch.Tensor)]
 
     @property
     def params(self) -> int:

@@ -30,6 +30,7 @@ from effbench.dialogue import Visit, failure
 from effbench.limits import limit_memory
 from effbench.meters import blocks, clocks, instructions, memory, time
 from effbench.meters.neighbours import neighbours
+from effbench.meters.storages import unique_bytes
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
 from effbench.subject import Subject, build_subject, quarter
@@ -226,6 +227,8 @@ def _memory(visit: Visit) -> dict[str, Any]:
         repeats=request["repeats"],
         device=cell.device,
     )
+    if cell.mode == "decode":
+        measured["state_bytes"] = unique_bytes(subject.kept)
     if cell.mode == "train":
         receiving = [*subject.module.parameters(), *(x for x in subject.inputs[:1] if x.is_floating_point())]
         measured["grad_bytes"] = sum(t.numel() * t.element_size() for t in receiving)

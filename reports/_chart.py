@@ -15,7 +15,9 @@ from ._ticks import step_ticks, value_ticks
 from ._views import ALONG, views
 
 #: The metrics that can be charted; the first is shown first.
-CHARTED = ("time_s", "total_bytes", "flops", "tokens_per_s", "flops_per_s", "ceiling_fraction")
+CHARTED = (
+    *("time_s", "total_bytes", "state_bytes", "flops", "tokens_per_s", "flops_per_s", "ceiling_fraction"),
+)
 _SYMBOLS = (
     *("circle", "square", "triangle-up", "triangle-down", "diamond", "cross", "x"),
     *("triangle-left", "triangle-right", "star"),

@@ -24,7 +24,13 @@ from ._views import ALONG, View, views
 from ._winners import winners
 
 #: Metric -> how its files are called.
-PLOTTED = {"time_s": "time", "total_bytes": "memory", "flops": "flops", "tokens_per_s": "throughput"}
+PLOTTED = {
+    "time_s": "time",
+    "total_bytes": "memory",
+    "state_bytes": "state",
+    "flops": "flops",
+    "tokens_per_s": "throughput",
+}
 #: A report shows the pictures of so many settings; more would be neither looked at nor drawn in time.
 MOST_SETTINGS = 4
 

@@ -36,6 +36,7 @@ MARK = " †"
 
 #: What is tabulated against length and width.
 TABULATED = ("time_s", "total_bytes", "flops", "tokens_per_s")
+IN_SOME_RUNS = ("instructions", "state_bytes")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Table:
 
 
 def tabulated(run: Run) -> tuple[str, ...]:
-    """The metrics that tables show: instructions only where some were counted."""
-    return TABULATED + (("instructions",) if run.frame["instructions"].notna().any() else ())
+    """The metrics that tables show: some only where a run has them."""
+    return TABULATED + tuple(name for name in IN_SOME_RUNS if run.values(name).notna().any())
 
 
 def scaling_table(view: View, name: str) -> Table:

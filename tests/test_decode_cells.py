@@ -13,7 +13,12 @@ from torch import nn
 from effbench.cell import Budget, Cell
 from effbench.check import check
 from effbench.declaration import formula, unsupported
+from effbench.mechanisms import mha_recompute as recompute
+from effbench.mechanisms import mha_sdpa as fused
+from effbench.meters.storages import unique_bytes
 from effbench.plugin import Flops, Mechanism
+from effbench.prediction import on_fake_tensors
+from effbench.registry import MECHANISMS, Registry, load_mechanism
 from effbench.servers import Servers
 from effbench.status import judge
 from effbench.subject import Unsupported, build_subject
@@ -103,6 +108,7 @@ class LosesItsPlace(nn.Module):
     def prefill(self, x):
         if x.shape[1] == 32:
             raise RuntimeError("lost my place")
+        return x.new_zeros(7, x.shape[2])
     def step(self, x, state):
         return x, state
 """
@@ -121,9 +127,41 @@ def test_what_fails_while_the_context_is_read_fails_in_prefill(tmp_path: Path) -
             for question in ("time", "memory")
             for cold in (False, True)
         ]
+        shorter = visitor.ask("memory", replace(CELL, seq=16), "memory", cold=True, **more).answer
     finally:
         servers.stop()
+    assert shorter["memory"]["state_bytes"] == 7 * CELL.dim * 4 < shorter["memory"]["live_bytes"]
     assert {judge(one) for one in asked} == {("error", "prefill", "RuntimeError: lost my place")}
+
+
+def needed(name: str, cell: Cell) -> dict[str, float]:
+    declared, _ = load_mechanism(Registry.installed(MECHANISMS), name)
+    asked = replace(cell, mechanism=name)
+    found = on_fake_tensors(declared, asked, seconds=60)
+    work: dict[str, float] = found["needed"] or found["counted"]
+    return work
+
+
+@pytest.mark.parametrize("seq", [200, 1000])
+def test_recomputing_costs_a_pass_over_the_context_and_the_token(seq: int) -> None:
+    cell = replace(CELL, seq=seq, dim=64)
+    whole = formula(fused.MECHANISM, replace(cell, mechanism="mha-sdpa", mode="forward", seq=seq + 1))
+    assert whole is not None
+    assert needed("mha-recompute", cell)["matmul"] == whole["matmul"]
+    shorter = formula(fused.MECHANISM, replace(cell, mechanism="mha-sdpa", mode="forward", seq=seq))
+    cached = needed("mha-sdpa", cell)["matmul"]  # a step is what one more token adds to a pass
+    assert shorter is not None
+    assert cached == whole["matmul"] - shorter["matmul"]
+
+
+def test_recomputing_keeps_the_tokens_and_a_cache_their_keys_and_values() -> None:
+    cell = replace(CELL, seq=1000, dim=64)
+    sizes = {
+        one.name: unique_bytes(build_subject(one, cell, seed=0).kept)
+        for one in (fused.MECHANISM, recompute.MECHANISM)
+    }
+    rows = 1000 + 250  # a quarter more, to grow into
+    assert sizes == {"mha-sdpa": 2 * rows * 64 * 4, "mha-recompute": rows * 64 * 4}
 
 
 def test_a_closed_form_of_whole_sequences_is_not_that_of_a_step() -> None:

@@ -11,7 +11,7 @@ from effbench.metrics import METRICS, size_label
 
 
 def test_every_metric_is_a_column_of_the_frame_or_derived() -> None:
-    assert set(METRICS) - set(NUMBERS) == {"total_bytes", "flops_needed"}
+    assert set(METRICS) - set(NUMBERS) == {"total_bytes", "state_bytes", "flops_needed"}
     assert all(metric.title for metric in METRICS.values())
 
 

@@ -14,9 +14,11 @@ from tests.synthetic import describe, failed, make_cell, measured, write_example
 LENGTHS = [1024 * 2**power for power in range(7)]
 
 
-def grown(folder: Path, seconds, *, declared="n d^2", flags=lambda n: [], lengths=LENGTHS, **info):
+def grown(
+    folder: Path, seconds, *, declared="n d^2", flags=lambda n: [], lengths=LENGTHS, mode="forward", **info
+):
     """Growths by metric of a mechanism whose time, FLOPs and bytes follow ``seconds(n)``."""
-    cells = [make_cell(seq=n) for n in lengths]
+    cells = [make_cell(seq=n, mode=mode, causal=True) for n in lengths]
     records = [
         measured(
             cell,
@@ -58,6 +60,11 @@ def test_what_was_declared_stands_beside_it(tmp_path: Path) -> None:
     other = grown(tmp_path / "b", lambda n: 1e-9 * n**2)
     assert {metric for metric, growth in other.items() if growth.mismatch} == {"time_s", "flops"}
     assert str(other["flops"]) == "2.00 (not as declared)"
+
+
+def test_a_token_is_not_held_against_what_is_declared_of_a_sequence(tmp_path: Path) -> None:
+    one_token = grown(tmp_path, lambda n: 1e-8 * n, declared="n^2 d", mode="decode")["flops"]
+    assert (str(one_token), one_token.declared) == ("1.00", "")
 
 
 @pytest.mark.parametrize("declared", ["", "linear"])

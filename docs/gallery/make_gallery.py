@@ -1,4 +1,4 @@
-"""Writes this folder and the README's table: ``python docs/gallery/make_gallery.py results/scaling``.
+"""Writes this folder and the README's two tables: ``python docs/gallery/make_gallery.py results/scaling``.
 
 From the folder of a finished ``effbench run --seq 1024..65536``; no number is typed.
 """
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from textwrap import wrap
 
+import mechanism_table
 from tabulate import tabulate
 
 from effbench.frame import NOT_YET, Run, load_run
@@ -18,7 +19,7 @@ from effbench.reports._machine import sentence
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
-#: What stands between these two in the README is written here.
+#: What stands between these two in the README is written here: what was measured, then the mechanisms.
 BEGIN, END = "<!-- written by make gallery -->", "<!-- end -->"
 LENGTHS, WIDTH = (1024, 4096, 16384, 65536), 256
 
@@ -31,8 +32,11 @@ def main(folder: str) -> None:
     for path in (*HERE.glob("*.png"), *HERE.glob("*.md"), *HERE.glob("*.csv")):
         path.unlink()
     write_reports(run, HERE, ["github", "csv"])
-    before, after = README.read_text().split(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{block(run)}\n{END}{after.split(END, 1)[1]}")
+    before, *written = README.read_text().split(BEGIN)
+    blocks = (block(run), mechanism_table.table())
+    for text, old in zip(blocks, written, strict=True):
+        before += f"{BEGIN}\n{text}\n{END}{old.split(END, 1)[1]}"
+    README.write_text(before)
 
 
 def block(run: Run) -> str:

@@ -17,11 +17,13 @@ from matplotlib.text import Text
 from effbench.against import ratio_of
 from effbench.cell import Cell
 from effbench.frame import Run, load_run
+from effbench.record import Memory
 from effbench.reports import github, pdf, svg
 from effbench.reports._figures import pictures
 from effbench.reports._lines import lines_of
 from effbench.reports._speedup import OTHER_PRODUCT, ratios
 from effbench.reports._style import COLUMN, DARK, LIGHT, Sheet
+from effbench.reports._tables import scaling_table, tabulated
 from effbench.reports._views import views
 from effbench.reports._winners import squares_of
 from tests.reports.test_figures import inside
@@ -216,6 +218,21 @@ def test_a_github_page_shows_dark_pictures_on_dark_pages(tmp_path: Path) -> None
         assert grounds[1] == 1
     assert 'alt="Speed-up over &#34;&gt;&lt;script&gt;' in page
     assert "<script" not in page
+
+
+def test_the_state_of_decoding_has_a_table_and_a_figure_of_its_own(tmp_path: Path) -> None:
+    cells = [make_cell("toy", seq=n, mode="decode", causal=True) for n in (1024, 2048, 4096)]
+    memory = [Memory(peak_bytes=5000, live_bytes=900_000, state_bytes=16 * cell.seq) for cell in cells]
+    records = [measured(cell, [1e-4], memory=m) for cell, m in zip(cells, memory, strict=True)]
+    run = load_run(write_run(tmp_path, cells, records))
+    assert "State of decoding by context length" in words(drawn(run, "state-by-seq"))
+    table = scaling_table(views(run)[0], "state_bytes")
+    assert (list(table.header[1:]), list(table.rows[0][1:])) == (
+        ["1K (KiB)", "2K (KiB)", "4K (KiB)"],
+        ["16.0", "32.0", "64.0"],
+    )
+    whole = load_run(write_run(tmp_path / "whole", [make_cell()], [measured(make_cell(), [1e-4])]))
+    assert ("state_bytes" in tabulated(run), "state_bytes" in tabulated(whole)) == (True, False)
 
 
 def test_svg_comes_for_light_and_dark_pages_and_pdf_for_a_column(tmp_path: Path) -> None:
