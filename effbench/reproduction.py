@@ -66,7 +66,10 @@ def _outcome(run: Run, claim: Claim, claims: Claims) -> Outcome:
     reason = claim.not_comparable
     if isinstance(claim, Ratio) and claim.metric in TIMED and source.device == "tpu":
         reason = reason or f"printed on {source.hardware}, whose matrix units have no like here"
-    return replace(found, verdict="not comparable", reason=reason) if reason else found
+    if not reason:
+        return found
+    reason = reason if found.measured else f"{reason}; {found.reason}"
+    return replace(found, verdict="not comparable", reason=reason)
 
 
 def _of_ratio(run: Run, claim: Ratio) -> Outcome:

@@ -169,6 +169,8 @@ def test_times_of_a_tpu_are_shown_and_not_judged(tmp_path: Path) -> None:
     assert judged(run, BETWEEN + "printed = 0.5", device="tpu", metric="peak_bytes").verdict == "holds"
     found = judged(run, BETWEEN + "printed = 2\nnot_comparable = 'nobody has it'")
     assert (found.verdict, found.reason) == ("not comparable", "nobody has it")
+    found = judged(run, BETWEEN.replace("'old'", "'none'") + "printed = 2\nnot_comparable = 'nobody has it'")
+    assert found.reason == "nobody has it; no cell of this run is none"
 
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
