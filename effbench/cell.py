@@ -11,7 +11,9 @@ from functools import cached_property
 from typing import Any
 
 LEVELS = ("op", "layer", "block", "model")
-MODES = ("forward", "train", "decode")
+MODES = ("forward", "train", "decode", "generate")
+#: The modes that go token by token.
+STEPWISE = ("decode", "generate")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 GEMMS = ("torch", "onednn", "auto")
 PRECISIONS = ("highest", "high")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from effbench.cell import Cell
+from effbench.cell import STEPWISE, Cell
 from effbench.plugin import Mechanism
-from effbench.subject import build_module, decoder, make_input
+from effbench.subject import build_module, decoder, make_input, start
 
 #: The largest error allowed, relative to the largest value of the reference.
 TOLERANCE = {"float64": 1e-8, "float32": 1e-4, "float16": 1e-2, "bfloat16": 6e-2}
@@ -31,7 +31,7 @@ class Verdict:
 
 
 def check(mechanism: Mechanism, cell: Cell, *, seed: int) -> Verdict:
-    """Compare output, in train mode the input's gradient, in decode mode the steps with the reference.
+    """Compare output, in train mode the input's gradient, token by token the steps with the reference.
 
     Runs on the cell's own device and dtype at small shapes, with parameters moved off their initial
     values, so that one that starts at zero cannot hide a fault. Blocks and models are checked as the layers
@@ -63,8 +63,8 @@ def _compare(mechanism: Mechanism, cell: Cell, seed: int, flags: list[str]) -> s
     unsettle(module, seed)
     x = make_input(cell, seed, 0).requires_grad_(cell.mode == "train")
     with torch.set_grad_enabled(cell.mode == "train"):
-        y, wrong = _decoded(module, x, cell) if cell.mode == "decode" else (module(x), "")
-    wrong = wrong or malformed(y, x[:, -_STEPS:] if cell.mode == "decode" else x)
+        y, wrong = _decoded(module, x, cell) if cell.mode in STEPWISE else (module(x), "")
+    wrong = wrong or malformed(y, x[:, -y.shape[1] :] if cell.mode in STEPWISE else x)
     if wrong:
         return wrong
     if mechanism.reference is None:
@@ -75,8 +75,8 @@ def _compare(mechanism: Mechanism, cell: Cell, seed: int, flags: list[str]) -> s
     # A reference may write torch.arange(n) and mean the device of its input.
     with torch.set_grad_enabled(x.requires_grad), x.device:
         expected = mechanism.reference(exact, x64)
-    if cell.mode == "decode":
-        return differ(y, expected[:, -_STEPS:], cell.dtype, "decode step")
+    if cell.mode in STEPWISE:
+        return differ(y, expected[:, -y.shape[1] :], cell.dtype, "decode step")
     wrong = differ(y, expected, cell.dtype, "output")
     if wrong or cell.mode != "train":
         return wrong
@@ -86,11 +86,14 @@ def _compare(mechanism: Mechanism, cell: Cell, seed: int, flags: list[str]) -> s
 def _decoded(module: nn.Module, x: torch.Tensor, cell: Cell) -> tuple[torch.Tensor, str]:
     """The last outputs, step by step after a prefill of the rest; and why the steps cannot be timed, or "".
 
+    In mode generate all outputs, from the state before the first token.
+
     Timing steps from one state again and again, so a step must leave it as it was.
     """
     prefill, step = decoder(module, cell)
-    state, outputs = prefill(x[:, :-_STEPS]), []
-    for token in x[:, -_STEPS:].unbind(1):
+    first = 0 if cell.mode == "generate" else x.shape[1] - _STEPS
+    state, outputs = prefill(x[:, :first]) if first else start(module, cell.batch), []
+    for token in x[:, first:].unbind(1):
         y, after = step(token, state)
         if wrong := malformed(y, token):
             return x, f"a step {wrong}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from effbench.cell import Cell
+from effbench.cell import STEPWISE, Cell
 from effbench.errors import Unsupported
 from effbench.model import embeds_positions, hidden_width, parameters
 from effbench.plugin import Flops, Mechanism, Shape
@@ -52,7 +52,7 @@ def unsupported(mechanism: Mechanism, cell: Cell) -> str | None:
     """Why the mechanism does not take a cell; None where it does."""
     if cell.causal not in mechanism.causal:
         return f"{mechanism.name} has no {'causal' if cell.causal else 'non-causal'} form"
-    if cell.mode == "decode" and (reason := _undecodable(cell)):
+    if cell.mode in STEPWISE and (reason := _undecodable(cell)):
         return reason
     if cell.dtype not in mechanism.dtypes:
         return f"{mechanism.name} takes {', '.join(mechanism.dtypes)}, not {cell.dtype}"
@@ -76,14 +76,14 @@ def _undecodable(cell: Cell) -> str | None:
     if not cell.causal:
         return "decoding goes token by token, which only a causal form can: ask for it with --causal"
     if cell.level != "layer":
-        return f"a decode step is measured at level layer, not {cell.level}"
-    return "a decode step is not compiled" if cell.compile else None
+        return f"mode {cell.mode} is measured at level layer, not {cell.level}"
+    return f"mode {cell.mode} is not compiled" if cell.compile else None
 
 
 def formula(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
     """FLOPs by kind of one pass in closed form; None where the mechanism has none for this cell.
 
-    Closed forms are of whole sequences: there is none of a decode step.
+    Closed forms are of whole sequences: there is none of what goes token by token.
     """
     return _evaluated(mechanism.flops, mechanism, cell)
 
@@ -96,7 +96,7 @@ def needed(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
 def _evaluated(
     form: Callable[..., Flops] | None, mechanism: Mechanism, cell: Cell
 ) -> dict[str, float] | None:
-    if form is None or cell.level == "op" or cell.mode == "decode":
+    if form is None or cell.level == "op" or cell.mode in STEPWISE:
         return None
     if unsupported(mechanism, cell):
         return None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,21 +18,16 @@ import pandas as pd
 
 from effbench.cell import Cell
 from effbench.record import Record
-from effbench.roofline import Bound, bound
+from effbench.rows import AXES as AXES
+from effbench.rows import NOT_YET as NOT_YET
+from effbench.rows import NUMBERS as NUMBERS
+from effbench.rows import groups_of, plain, row_of
 from effbench.scrutiny import suspicions
-from effbench.stats import Spread, median_interval, median_of_medians
+from effbench.stats import Spread
 from effbench.store import read_info, read_records
 
-AXES: tuple[str, ...] = tuple(field.name for field in fields(Cell))
-_NUMBERS_OF_TIME = ("time_s", "time_low_s", "time_high_s", "samples", "tokens_per_s")
-_NUMBERS_OF_MEMORY = ("peak_bytes", "alloc_bytes", "live_bytes")
-_NUMBERS_OF_WORK = ("flops", "transcendentals", "instructions", "bytes_moved")
-_NUMBERS_OF_RATE = ("flops_per_s", "ceiling_fraction", "params")
-NUMBERS = _NUMBERS_OF_TIME + _NUMBERS_OF_MEMORY + _NUMBERS_OF_WORK + _NUMBERS_OF_RATE
 #: The columns of the frame and of ``table.csv``.
 COLUMNS = (*AXES, "status", "reason", *NUMBERS, "flags", "environment", "id")
-
-NOT_YET = "not measured yet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +54,7 @@ class Run:
 
     def samples(self, cell_id: str) -> list[list[float]]:
         """Seconds of each pass of a cell, one list a process."""
-        return _groups(self.visits.get(cell_id, ()))
+        return groups_of(self.visits.get(cell_id, ()))
 
     def log(self, cell_id: str) -> str:
         """What the processes that measured a cell printed; nothing where they were silent."""
@@ -94,16 +89,18 @@ class Run:
 
     @cached_property
     def _flops_needed(self) -> pd.Series[float]:
-        visits = (self.visits.get(cell_id, ()) for cell_id in self.frame["id"])
-        blocks = [next((visit.flops for visit in own if visit.flops), None) for own in visits]
-        found = [_plain(block.needed) if block and block.needed else None for block in blocks]
-        return pd.Series(found, index=self.frame.index, dtype="float64")
+        return self._first(
+            lambda visit: plain(visit.flops.needed) if visit.flops and visit.flops.needed else None
+        )
 
     @cached_property
     def _state_bytes(self) -> pd.Series[float]:
+        return self._first(lambda visit: visit.memory.state_bytes if visit.memory else None)
+
+    def _first(self, pick: Callable[[Record], float | None]) -> pd.Series[float]:
+        """What the first visit of each cell that has it says."""
         visits = (self.visits.get(cell_id, ()) for cell_id in self.frame["id"])
-        blocks = [next((visit.memory for visit in own if visit.memory), None) for own in visits]
-        found = [block.state_bytes if block else None for block in blocks]
+        found = [next((v for visit in own if (v := pick(visit)) is not None), None) for own in visits]
         return pd.Series(found, index=self.frame.index, dtype="float64")
 
     @cached_property
@@ -159,11 +156,11 @@ def load_run(folder: Path | str) -> Run:
 def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
     """A run from what its files hold."""
     visits = _current_visits(info, records)
-    spread = Spread.pooled([_groups(found) for found in visits.values()])
+    spread = Spread.pooled([groups_of(found) for found in visits.values()])
     environment = info.get("environment", "")
     ceilings = info.get("ceilings", {}).get(environment, {}) or {}
     rows = [
-        _row(entry["id"], Cell(**entry["cell"]), visits.get(entry["id"], ()), spread, ceilings)
+        row_of(entry["id"], Cell(**entry["cell"]), visits.get(entry["id"], ()), spread, ceilings)
         | {"environment": environment}
         for entry in info.get("plan", [])
     ]
@@ -214,114 +211,3 @@ def _current_visits(info: dict[str, Any], records: Sequence[Record]) -> dict[str
         for cell_id, rounds in latest.items()
         if 0 in rounds
     }
-
-
-def _groups(visits: Sequence[Record]) -> list[list[float]]:
-    """Samples in seconds, one list a process; visits that name no process are one each."""
-    if not visits or visits[0].status != "ok":
-        return []
-    groups: dict[str, list[float]] = defaultdict(list)
-    for visit in visits:
-        if visit.time and visit.time.samples_s:
-            groups[visit.process or f"round {visit.round}"].extend(visit.time.samples_s)
-    return list(groups.values())
-
-
-def _row(
-    cell_id: str, cell: Cell, visits: Sequence[Record], spread: Spread, ceilings: Mapping[str, Any]
-) -> dict[str, Any]:
-    row: dict[str, Any] = {axis: getattr(cell, axis) for axis in AXES}
-    row |= {axis: json.dumps(row[axis], sort_keys=True) for axis in ("options", "stack")}
-    row["id"] = cell_id
-    if not visits:
-        return row | {"status": "skipped", "reason": NOT_YET, "flags": ""}
-    flags = list(dict.fromkeys(flag for visit in visits for flag in visit.flags))
-    if visits[0].status == "ok":
-        groups = _groups(visits)
-        if any(visit.status != "ok" for visit in visits[1:]):
-            flags.append("visit-failed")
-        row |= _times(cell, groups, spread) | _memory(visits) | _work(visits)
-        least = _least(cell, row, visits, ceilings)
-        row |= _rates(row, least)
-        if least and least.exceeded_by(row["time_s"]):
-            flags.append("above-ceiling")
-        if len(groups) == 1 and spread.processes is not None:
-            flags.append("borrowed")
-    return row | {"status": visits[0].status, "reason": visits[0].reason, "flags": ";".join(flags)}
-
-
-def _times(cell: Cell, groups: list[list[float]], spread: Spread) -> dict[str, Any]:
-    if not groups:
-        return {}
-    time = median_of_medians(groups)
-    low, high = median_interval(groups, spread.of(groups)) or (None, None)
-    tokens = cell.batch * (1 if cell.mode == "decode" else cell.seq)
-    values = (time, low, high, sum(map(len, groups)), tokens / time)
-    return dict(zip(_NUMBERS_OF_TIME, values, strict=True))
-
-
-def _memory(visits: Sequence[Record]) -> dict[str, Any]:
-    """The least of the visits that measured memory: what disturbs it only adds."""
-    found = [visit.memory for visit in visits if visit.memory]
-    values = {n: [v for m in found if (v := getattr(m, n)) is not None] for n in _NUMBERS_OF_MEMORY}
-    return {name: min(seen) if seen else None for name, seen in values.items()} if found else {}
-
-
-def _work(visits: Sequence[Record]) -> dict[str, Any]:
-    """FLOPs as counted, as declared where nothing could be counted; a multiply-add is 2."""
-    row: dict[str, Any] = {
-        "instructions": next((v.instructions for v in visits if v.instructions is not None), None),
-        "params": next((visit.params for visit in visits if visit.params is not None), None),
-    }
-    block = next((visit.flops for visit in visits if visit.flops), None)
-    if block is None:
-        return row
-    counts = block.counted if block.counted is not None else block.formula
-    row["bytes_moved"] = block.bytes_moved
-    if counts is not None:
-        row["flops"] = _plain(counts)
-        row["transcendentals"] = counts.get("transcendental", 0)
-    return row
-
-
-def _least(
-    cell: Cell, row: Mapping[str, Any], visits: Sequence[Record], ceilings: Mapping[str, Any]
-) -> Bound | None:
-    """The least time that this machine could need for what a pass does; None where nothing says it."""
-    if row.get("time_s") is None:
-        return None
-    live, rise = row.get("live_bytes"), row.get("alloc_bytes") or row.get("peak_bytes")
-    return bound(
-        ceilings,
-        dtype=cell.dtype,
-        device=cell.device,
-        threads=cell.threads,
-        providers=(visits[0].path.get("gemm") or "").split("+"),
-        flops=_needed(visits, row.get("flops")),
-        bytes_moved=row.get("bytes_moved"),
-        held_bytes=None if live is None or rise is None else live + rise,
-        time_s=row["time_s"],
-    )
-
-
-def _rates(row: Mapping[str, Any], least: Bound | None) -> dict[str, Any]:
-    """FLOP/s achieved, and the least time as a share of the time taken."""
-    time, flops = row.get("time_s"), row.get("flops")
-    if time is None:
-        return {}
-    return {
-        "flops_per_s": None if flops is None else flops / time,
-        "ceiling_fraction": least.seconds / time if least else None,
-    }
-
-
-def _needed(visits: Sequence[Record], flops: float | None) -> float | None:
-    """FLOPs without the dead parts of causal tiles, since a kernel may leave them out."""
-    needed = next((visit.flops.needed for visit in visits if visit.flops and visit.flops.needed), None)
-    if needed is None:
-        return flops
-    return _plain(needed) if flops is None else min(flops, _plain(needed))
-
-
-def _plain(counts: Mapping[str, float]) -> float:
-    return sum(counts.get(kind, 0) for kind in ("matmul", "elementwise", "fft"))

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from effbench import fit
+from effbench.cell import STEPWISE
 from effbench.fit import Exponent
 from effbench.frame import Run
 from effbench.growth import exponents, terms
@@ -88,8 +89,8 @@ def growth_of(run: Run, setting: Setting, line: Line, metric: str) -> Growth:
     else:
         exponent = fit.from_counters(sizes, values)
     about = run.info.get("mechanisms", {}).get(line.mechanism, {})
-    # What is declared is of whole sequences: it says nothing of one more token.
-    whole = setting.values["mode"] != "decode"
+    # What is declared is of whole sequences: it says nothing of what goes token by token.
+    whole = setting.values["mode"] not in STEPWISE
     declared = (about.get("complexity") or {}).get(_DECLARED[metric], "") if whole else ""
     allowed = _allowed(declared, used, line.along, exponent)
     return Growth(line, setting, metric, exponent, len(known) - len(used), declared, allowed)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from effbench.cell import STEPWISE
 from effbench.growth import exponents
 from effbench.plausibility import sound
 
@@ -76,7 +77,7 @@ def _peak_too_low(row: Row) -> bool:
 
     At level op a mechanism may mix tensors of any size, and a decode step's output is too small to be seen.
     """
-    if row["level"] == "op" or row["mode"] == "decode":
+    if row["level"] == "op" or row["mode"] in STEPWISE:
         return False
     output = int(row["batch"]) * int(row["seq"]) * int(row["dim"]) * _BYTES[row["dtype"]]
     held = output * (2 if row["mode"] == "train" else 1)
@@ -93,8 +94,8 @@ def _with_shorter(line: Sequence[Row]) -> Iterator[tuple[Row, list[Row]]]:
 
 
 def _time_doubts(row: Row, shorter: Sequence[Row], about: Mapping[str, str]) -> list[str]:
-    """Flat, or grown far from the declared exponent; decoding a token may well be flat."""
-    if row["mode"] == "decode" or pd.isna(row["time_s"]):
+    """Flat, or grown far from the declared exponent, which says nothing of what goes token by token."""
+    if row["mode"] in STEPWISE or pd.isna(row["time_s"]):
         return []
     timed = [other for other in shorter if not pd.isna(other["time_s"])]
     far = next((other for other in timed if row["seq"] >= _FLAT_OVER * other["seq"]), None)

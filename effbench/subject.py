@@ -96,6 +96,8 @@ def build_subject(
     count = max(min(ring, _RING_BYTES // size), min(ring, 2))
     if cell.mode == "decode":
         return _decode_subject(module, cell, seed, count, empty, prefilling)
+    if cell.mode == "generate":
+        return _generate_subject(module, cell, [_input(cell, seed, repeat, empty) for repeat in range(count)])
     inputs = [_input(cell, seed, repeat, empty) for repeat in range(count)]
     return Subject(module, inputs, _pass(module, inputs, cell))
 
@@ -222,6 +224,36 @@ def _decode_subject(
             return step(tokens[i % len(tokens)], state)[0]
 
     return Subject(module, tokens, decode, state)
+
+
+def _generate_subject(module: nn.Module, cell: Cell, inputs: list[torch.Tensor]) -> Subject:
+    """A sequence from an empty state, one token after another.
+
+    The next token is ready-made and not what the last one gave: values that are fed back through one layer
+    again and again vanish or overflow, and then cost what no others do.
+    """
+    _, step = decoder(module, cell)
+
+    def generate(i: int) -> Any:
+        with torch.no_grad():
+            state = start(module, cell.batch)
+            for token in inputs[i % len(inputs)].unbind(1):
+                y, state = step(token, state)
+            return y
+
+    return Subject(module, inputs, generate)
+
+
+def start(module: nn.Module, batch: int) -> Any:
+    """The state before the first token.
+
+    Raises:
+        Unsupported: the module offers none.
+    """
+    initial = getattr(module, "initial_state", None)
+    if initial is None:
+        raise Unsupported("the module offers no initial_state, so no sequence can be generated")
+    return initial(batch)
 
 
 @contextmanager

@@ -40,8 +40,8 @@ class Quantity:
 def quantity(name: str, view: View) -> Quantity:
     """A metric of the table as a quantity; what a decode cell costs, it costs a token."""
     title = METRICS[name].title
-    if view.setting.get("mode") == "decode" and name in ("time_s", "flops"):
-        title += " per token"
+    if name in ("time_s", "flops"):
+        title += {"decode": " per token", "generate": " per sequence"}.get(view.setting.get("mode", ""), "")
     return Quantity(
         f"{title} by {x_title(view)}",
         lambda low, high: value_ticks(name, low, high),
@@ -52,8 +52,9 @@ def quantity(name: str, view: View) -> Quantity:
 
 def x_title(view: View) -> str:
     """What the x axis is called."""
-    decode = view.along == "seq" and view.setting.get("mode") == "decode"
-    return "context length" if decode else ALONG[view.along]
+    lengths = {"decode": "context length", "generate": "tokens generated"}
+    mode = view.setting.get("mode", "") if view.along == "seq" else ""
+    return lengths.get(mode, ALONG[view.along])
 
 
 def draw(lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet) -> Figure:

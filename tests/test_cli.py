@@ -94,7 +94,7 @@ def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
         (["run", "--mechanism", "aft-ful"], "did you mean 'aft-full'"),
         (["run", "--with", "missing.py"], "there is no file missing.py"),
         (["run", "--seq", "8..4"], "--seq: '8..4' runs backwards"),
-        (["run", "--mode", "fwd"], "--mode: 'fwd' is none of forward, train, decode"),
+        (["run", "--mode", "fwd"], "--mode: 'fwd' is none of forward, train, decode, generate"),
         (["run", "--memory-limit", "lots"], "memory-limit: 'lots' is no amount"),
         (["run", "--cell-timeout", "0"], "cell-timeout: '0' is no amount"),
         (["run", "--option", "window=3"], "--option: 'window=3' is not of the form"),

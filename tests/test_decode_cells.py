@@ -154,6 +154,34 @@ def test_recomputing_costs_a_pass_over_the_context_and_the_token(seq: int) -> No
     assert cached == whole["matmul"] - shorter["matmul"]
 
 
+@pytest.mark.parametrize("name", ["mha-sdpa", "mha-recompute", "linear"])
+def test_a_sequence_costs_its_steps(name: str) -> None:
+    cell = replace(CELL, seq=9, dim=64)
+    steps = [needed(name, replace(cell, seq=n))["matmul"] for n in range(1, 9)]
+    first = needed(name, replace(cell, mode="generate", seq=1))["matmul"]
+    assert needed(name, replace(cell, mode="generate"))["matmul"] == first + sum(steps)
+
+
+class FromNothing(RunningSum):
+    def initial_state(self, batch: int) -> torch.Tensor:
+        return torch.zeros(batch, CELL.dim)
+
+
+class FromSomething(RunningSum):
+    def initial_state(self, batch: int) -> torch.Tensor:
+        return torch.ones(batch, CELL.dim)
+
+
+def test_a_sequence_starts_from_nothing() -> None:
+    cell = replace(CELL, mode="generate")
+    assert check(mechanism(FromNothing), cell, seed=0).wrong == ""
+    assert "differs from its reference" in check(mechanism(FromSomething), cell, seed=0).wrong
+    with pytest.raises(Unsupported, match="no initial_state"):
+        check(mechanism(RunningSum), cell, seed=0)
+    subject = build_subject(mechanism(FromNothing), cell, seed=0)
+    assert torch.allclose(subject.call(0), subject.inputs[0].sum(1), atol=1e-4)
+
+
 def test_recomputing_keeps_the_tokens_and_a_cache_their_keys_and_values() -> None:
     cell = replace(CELL, seq=1000, dim=64)
     sizes = {

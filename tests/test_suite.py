@@ -34,7 +34,7 @@ def test_the_required_suites_are_there() -> None:
         ('mechanisms = ["a", "a"]', "s.toml: mechanisms: a is asked twice"),
         ('[axes]\nmode = ["train", "train"]', "s.toml: axes.mode: train is asked twice"),
         ("[axes]\nseq = 1\n[[sweep]]\nseq = 2", "s.toml: sweep[0] and axes both give seq"),
-        ('[axes]\nmode = "fwd"', "s.toml: axes.mode: 'fwd' is none of forward, train, decode"),
+        ('[axes]\nmode = "fwd"', "s.toml: axes.mode: 'fwd' is none of forward, train, decode, generate"),
         ('[axes]\ndevice = "tpu"', "s.toml: axes.device: 'tpu' is none of cpu, cuda, cuda:N"),
         ('[options.a]\nwindow = "1..0"', "s.toml: options: a.window: '1..0' runs backwards"),
         ("[options.a]\nwindow = [1, 1]", "s.toml: options: 1 is asked twice"),

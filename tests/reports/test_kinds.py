@@ -220,6 +220,12 @@ def test_a_github_page_shows_dark_pictures_on_dark_pages(tmp_path: Path) -> None
     assert "<script" not in page
 
 
+def test_generating_is_told_by_the_sequence(tmp_path: Path) -> None:
+    cells = [(make_cell("toy", seq=n, mode="generate", causal=True), n * 1e-4) for n in (64, 128)]
+    text = words(drawn(run_of(tmp_path, cells), "time-by-seq"))
+    assert "Time per sequence by tokens generated" in text
+
+
 def test_the_state_of_decoding_has_a_table_and_a_figure_of_its_own(tmp_path: Path) -> None:
     cells = [make_cell("toy", seq=n, mode="decode", causal=True) for n in (1024, 2048, 4096)]
     memory = [Memory(peak_bytes=5000, live_bytes=900_000, state_bytes=16 * cell.seq) for cell in cells]
