@@ -8,6 +8,7 @@ answer is plain data; a failure is an answer with ``status`` and ``reason``.
 from __future__ import annotations
 
 import gc
+import importlib
 import operator
 import os
 import socket
@@ -44,6 +45,8 @@ _COMPILE_S = 600.0
 def prepare(kind: str) -> None:
     """What a fork server does once, for all its children; it must not compute."""
     Registry.installed(MECHANISMS)  # the system's tables of distributions are then in the children's caches
+    # A process's first backward pass imports this, and sympy with it, which takes longer than a cheap cell.
+    importlib.import_module("torch.fx.experimental.symbolic_shapes")
     if kind == "memory":
         memory.preheat()
         resident.can_reset()
