@@ -10,7 +10,7 @@ run: $(VENV)/installed
 	$(BIN)/effbench run --seq 1024..65536
 
 test: $(VENV)/installed-for-tests lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses logical $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check

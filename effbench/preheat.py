@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 from functools import partial
 
 import torch
@@ -16,6 +17,8 @@ from effbench.registry import MECHANISMS, Registry
 def prepare(kind: str) -> None:
     """For a server of a kind of question: time, memory, counts or instructions."""
     Registry.installed(MECHANISMS)  # the system's tables of distributions are then in the children's caches
+    # A process's first backward pass imports this, and sympy with it, which takes longer than a cheap cell.
+    importlib.import_module("torch.fx.experimental.symbolic_shapes")
     # Beside a GPU the profiler starts CUDA, and a backward a thread for it: no child could then use either.
     alone = not (torch.version.cuda and nvml.gpus())
     if kind == "memory":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Servers:
         """``program`` and ``folder`` say how and where each server is started."""
         self._program, self._folder = program, folder
         self._servers: dict[tuple[str, int, str, int], Server] = {}
+        self._compiled: tempfile.TemporaryDirectory[str] | None = None
         self.instructions_missing = perf.missing(perf.INSTRUCTIONS)  # why; None where they can be counted
 
     def get(self, kind: str, *, threads: int, allocator: str, replicate: int = 0) -> Server:
@@ -35,9 +37,16 @@ class Servers:
         key = (kind, threads, allocator, replicate)
         if key not in self._servers:
             settings = server_environment(kind, threads=threads, allocator=allocator)
+            settings["TORCHINDUCTOR_CACHE_DIR"] = self._cache()
             make = FixedServer if kind == "instructions" else Server
             self._servers[key] = make(kind, settings, self._program, self._folder)
         return self._servers[key]
+
+    def _cache(self) -> str:
+        """Where compiled code is kept: for all servers of a run, and empty when it starts."""
+        if self._compiled is None:
+            self._compiled = tempfile.TemporaryDirectory(prefix="effbench-compiled-")
+        return self._compiled.name
 
     def start(self, cells: Sequence[Cell], rounds: int) -> None:
         """Start every server that visits to these cells will need, all at once, before anything is timed."""
@@ -68,6 +77,9 @@ class Servers:
         for server in self._servers.values():
             server.stop()
         self._servers.clear()
+        if self._compiled is not None:
+            self._compiled.cleanup()
+            self._compiled = None
 
 
 def start_all(servers: Iterable[Server]) -> None:

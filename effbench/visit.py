@@ -84,7 +84,8 @@ class Visitor:
         if reason is not None:
             return visit.record("unsupported", "check", reason)
         visit.flops |= {"formula": formula, "needed": self.needed.get(cell.id)}
-        single = predicted is not None and predicted > self.budget.costly
+        # Compiled code is compiled by its first pass, which cannot be the one that is timed.
+        single = predicted is not None and predicted > self.budget.costly and not cell.compile
         return (
             visit.check()
             or visit.predict(max(_PREDICT_S, _PREDICT_SHARE * (predicted or 0)))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from effbench.cli import main
+
 Effbench = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -98,8 +100,8 @@ def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
         (["run", "--memory-limit", "lots"], "memory-limit: 'lots' is no amount"),
         (["run", "--cell-timeout", "0"], "cell-timeout: '0' is no amount"),
         (["run", "--option", "window=3"], "--option: 'window=3' is not of the form"),
-        (["run", "--option", "aft-local.windo=3"], "aft-local has "),
-        (["run", "--option", "nosuch.window=3"], "options.nosuch: no such mechanism"),
+        (["run", "--mechanism", "aft-local", "--option", "aft-local.windo=3"], "aft-local has "),
+        (["run", "--mechanism", "fnet", "--option", "nosuch.window=3"], "options.nosuch: no such mechanism"),
         (["run", "--mechanism", "mha,mha"], "mha is asked twice"),
         (["run", "--nosuch"], "--nosuch"),
         (["report", "nowhere"], "nowhere"),
@@ -117,11 +119,27 @@ def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_a_line_and_exit_code_2(
-    effbench: Effbench, ran: Path, words: list[str], message: str
+    ran: Path,
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = effbench(*words, cwd=ran)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
+    """In this process, which pandas is in already; an exception that is no exit would have a traceback."""
+    monkeypatch.chdir(ran)
+    monkeypatch.setattr(sys, "argv", ["effbench", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2, said
+    assert said.startswith("effbench: ")
+    assert message in said
+
+
+def test_bad_input_ends_the_process_with_2_and_no_traceback(effbench: Effbench, tmp_path: Path) -> None:
+    done = effbench("run", "nosuch", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("effbench: no suite called 'nosuch'")
     assert "Traceback" not in done.stderr
 
 
@@ -167,7 +185,9 @@ def test_a_new_mechanism_runs_and_compares_at_once(effbench: Effbench, tmp_path:
 
 def test_two_mechanisms_of_one_name_are_refused(effbench: Effbench, tmp_path: Path) -> None:
     effbench("new", "fnet", cwd=tmp_path)
-    done = effbench("run", "--with", "fnet.py", "--seq", "8", "--dim", "8", cwd=tmp_path)
+    done = effbench(
+        "run", "--mechanism", "fnet", "--with", "fnet.py", "--seq", "8", "--dim", "8", cwd=tmp_path
+    )
     assert done.returncode == 2
     assert "two mechanisms are called 'fnet'" in done.stderr
 

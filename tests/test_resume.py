@@ -168,20 +168,22 @@ def test_killed_at_random_moments_it_goes_on(effbench: Effbench, tmp_path: Path)
     visits = _visits(folder)
     assert {(m, n) for m, n, _ in visits} == {(m, n) for m in ("one", "two") for n in (16, 32, 64, 128)}
     assert set(visits.values()) == {1}, "no answered visit is measured again"
-    assert _servers() == []
+    assert _servers(folder) == []
 
 
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _servers() -> list[int]:
-    """Fork servers whose runner is gone."""
+def _servers(folder: Path) -> list[int]:
+    """Fork servers of runs in this folder whose runner is gone; other tests have theirs elsewhere."""
     import psutil
 
     time.sleep(0.5)
     return [
         p.pid
-        for p in psutil.process_iter(["cmdline", "ppid"])
-        if p.info["cmdline"] and "effbench.forkserver" in p.info["cmdline"] and p.info["ppid"] == 1
+        for p in psutil.process_iter(["cmdline", "ppid", "cwd"])
+        if p.info["cmdline"]
+        and "effbench.forkserver" in p.info["cmdline"]
+        and (p.info["ppid"], p.info["cwd"]) == (1, str(folder))
     ]

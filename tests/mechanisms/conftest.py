@@ -57,6 +57,15 @@ def sample(n, *, b=2, d=16, dtype=torch.float64, seed=1):
     return torch.randn(b, n, d, generator=generator, dtype=torch.float64).to(dtype)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """For small tensors, and because another worker has the next core; ``test_laws`` asks once with two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def _torch_products():
     """Products by torch, so that a result does not hang on a timing."""

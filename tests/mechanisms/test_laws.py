@@ -41,6 +41,16 @@ def test_future_is_invisible_to_the_bit(name, options, causal, n, touch, dtype):
             assert not torch.equal(after[:, t:], before[:, t:])
 
 
+@pytest.mark.parametrize(("name", "options", "causal"), CAUSAL)
+def test_the_future_is_as_invisible_to_two_threads(name, options, causal):
+    """Each computes a part of a product, and where the parts meet hangs on how many there are."""
+    torch.set_num_threads(2)
+    try:
+        test_future_is_invisible_to_the_bit(name, options, causal, 1200, 110.0, torch.float32)
+    finally:
+        torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
 @pytest.mark.parametrize(("name", "options", "causal"), CASES)
 def test_dtypes(name, options, causal, dtype):
