@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from effbench.plan import Plan
@@ -19,14 +19,8 @@ def keep_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:
     of threads of the plan stand in ``others``.
     """
     digest = visitor.environment
-    known = info["ceilings"].get(digest) or {}
-    found = {
-        (one.get("device"), one.get("threads")): {k: v for k, v in one.items() if k != "others"}
-        for one in (known, *known.get("others", ()))
-        if "device" in one  # those of early versions do not say what they are the rates of
-    }
-    for device, threads in sorted({(cell.device, cell.threads) for cell in plan.cells}, key=_most_threads):
-        dtypes = list(dict.fromkeys(cell.dtype for cell in plan.cells if cell.device == device))
+    found = _known(info, digest)
+    for (device, threads), dtypes in _settings(plan).items():
         if set(dtypes) <= set(found.get((device, threads), {}).get("matmul", ())):
             continue
         answer = ask_ceilings(visitor, device, threads, dtypes, precision=_precision(plan))
@@ -34,9 +28,56 @@ def keep_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:
             found[device, threads] = answer["ceilings"]
             faster = info["faster"].setdefault(digest, {})
             info["faster"][digest] = {**answer["faster"], **faster}
+    _keep(info, digest, found)
+
+
+def raise_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:
+    """Measure again, and keep the faster of each rate.
+
+    For a run with cells that beat its ceilings: these may have been taken while something else ran.
+    """
+    found = _known(info, visitor.environment)
+    for (device, threads), dtypes in _settings(plan).items():
+        answer = ask_ceilings(visitor, device, threads, dtypes, precision=_precision(plan))
+        if answer.get("status") == "ok":
+            again = answer["ceilings"]
+            found[device, threads] = faster_of(found.get((device, threads), again), again)
+    _keep(info, visitor.environment, found)
+
+
+def faster_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each rate, with its spread, the faster."""
+    rate = next((name for name in one if name.endswith("_per_s")), None)
+    if rate is not None:
+        return dict(max(one, other, key=lambda each: float(each[rate])))
+    return {
+        **other,
+        **{k: faster_of(v, other[k]) if isinstance(v, Mapping) and k in other else v for k, v in one.items()},
+    }
+
+
+def _known(info: Mapping[str, Any], digest: str) -> dict[tuple[str, int], dict[str, Any]]:
+    known = info["ceilings"].get(digest) or {}
+    return {
+        (one["device"], one["threads"]): {k: v for k, v in one.items() if k != "others"}
+        for one in (known, *known.get("others", ()))
+        if "device" in one  # those of early versions do not say what they are the rates of
+    }
+
+
+def _keep(info: dict[str, Any], digest: str, found: Mapping[tuple[str, int], dict[str, Any]]) -> None:
     if found:
         first, *others = found.values()
         info["ceilings"][digest] = {**first, "others": others}
+
+
+def _settings(plan: Plan) -> dict[tuple[str, int], list[str]]:
+    """The dtypes asked for each device and number of threads, most threads first."""
+    settings = sorted({(cell.device, cell.threads) for cell in plan.cells}, key=_most_threads)
+    return {
+        (device, threads): list(dict.fromkeys(cell.dtype for cell in plan.cells if cell.device == device))
+        for device, threads in settings
+    }
 
 
 def _most_threads(setting: tuple[str, int]) -> tuple[int, str]:

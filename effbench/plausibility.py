@@ -78,7 +78,7 @@ FLAGS: Mapping[str, Flag] = {
         (TIME, WORK),
     ),
     "peak-too-low": Flag("the peak is below the output that the pass must hold", (MEMORY,)),
-    "resident-excess": Flag("the process came to hold far more than the mechanism asked for", (MEMORY,)),
+    "resident-excess": Flag("the process came to hold more than the mechanism asked for", (MEMORY,)),
     "memory-off-declared": Flag(
         "from the next shorter cells on, memory grows far faster than the mechanism declares", (MEMORY,)
     ),

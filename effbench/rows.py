@@ -21,6 +21,7 @@ _NUMBERS_OF_RATE = ("flops_per_s", "ceiling_fraction", "params")
 NUMBERS = _NUMBERS_OF_TIME + _NUMBERS_OF_MEMORY + _NUMBERS_OF_WORK + _NUMBERS_OF_RATE
 
 NOT_YET = "not measured yet"
+ABOVE_CEILING = "above-ceiling"
 
 
 def groups_of(visits: Sequence[Record]) -> list[list[float]]:
@@ -52,7 +53,7 @@ def row_of(
         least = _least(cell, row, visits, ceilings)
         row |= _rates(row, least)
         if least and least.exceeded_by(row["time_s"]):
-            flags.append("above-ceiling")
+            flags.append(ABOVE_CEILING)
         if len(groups) == 1 and spread.processes is not None:
             flags.append("borrowed")
     return row | {"status": visits[0].status, "reason": visits[0].reason, "flags": ";".join(flags)}

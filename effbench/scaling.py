@@ -90,7 +90,7 @@ def growth_of(run: Run, setting: Setting, line: Line, metric: str) -> Growth:
         exponent = fit.from_counters(sizes, values)
     about = run.info.get("mechanisms", {}).get(line.mechanism, {})
     # What is declared is of whole sequences: it says nothing of what goes token by token.
-    whole = setting.values["mode"] not in STEPWISE
+    whole = line.rows[0]["mode"] not in STEPWISE
     declared = (about.get("complexity") or {}).get(_DECLARED[metric], "") if whole else ""
     allowed = _allowed(declared, used, line.along, exponent)
     return Growth(line, setting, metric, exponent, len(known) - len(used), declared, allowed)

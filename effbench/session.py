@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from effbench import environment
-from effbench.calibration import keep_ceilings
+from effbench.calibration import keep_ceilings, raise_ceilings
 from effbench.cell import Budget, usable_cores
 from effbench.errors import BadInput, EffbenchError
 from effbench.frame import Run, load_run
@@ -18,6 +18,7 @@ from effbench.pickled import send
 from effbench.plan import Plan, make_plan
 from effbench.registry import MECHANISMS, Registry
 from effbench.render import write_reports
+from effbench.rows import ABOVE_CEILING
 from effbench.runner import Progress, run_plan, still_valid
 from effbench.servers import Servers
 from effbench.store import Store
@@ -63,6 +64,8 @@ def measure(request: Request, *, watch: Callable[[Progress], None] = lambda _: N
         visitor.faster = info["faster"].get(visitor.environment, {})
         try:
             run_plan(plan, visitor, request.budget, answered=answered, append=store.append, watch=watch)
+            if load_run(request.out).frame["flags"].str.contains(ABOVE_CEILING).any():
+                raise_ceilings(info, plan, visitor)
             info["state"] = "finished"
         except KeyboardInterrupt:
             info["state"] = "interrupted"

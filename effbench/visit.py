@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -26,7 +27,10 @@ _PREDICT_S, _PREDICT_SHARE = (
 )  # seconds of counting on fake tensors, or this share of a pass if longer
 _MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
 _FAULT_S, _FAULTS_SHARE = 3e-6, 0.03  # what one costs in a virtual machine, and what of a pass they may cost
-_EXCESS, _EXCESS_BYTES = 1.25, 8 << 20  # resident beyond this much of what was asked for is in doubt
+#: Resident beyond this much of what was asked for is in doubt; of what was predicted, which knows no kernel's
+#: workspace, it takes more.
+_EXCESS, _EXCESS_BYTES = 1.05, 500_000
+_EXCESS_PREDICTED, _EXCESS_PREDICTED_BYTES = 1.25, 8 << 20
 _HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
 
 
@@ -261,13 +265,19 @@ class Visit(Answers):
             self._memory = {**outcome.answer["memory"], **self._memory}
             if self._memory["alloc_bytes"] is not None:  # a GPU's allocator says so without a profiler
                 self._missing.pop("alloc_bytes", None)
-            asked = self._memory["alloc_bytes"] or self._memory.get("predicted_bytes")
             peak = self._memory["peak_bytes"]
             if peak is None:
                 self._missing["peak_bytes"] = "this system does not tell how much a pass adds to a process"
-            if asked and peak and peak > _EXCESS * asked + _EXCESS_BYTES:
+            elif peak > self._expected():
                 self.flags.append("resident-excess")
         return self._unless_ok(outcome)
+
+    def _expected(self) -> float:
+        """The most bytes that a process should come to hold for what was asked for, or predicted."""
+        if asked := self._memory["alloc_bytes"]:
+            return float(_EXCESS * asked + _EXCESS_BYTES)
+        predicted = self._memory.get("predicted_bytes")
+        return math.inf if not predicted else _EXCESS_PREDICTED * predicted + _EXCESS_PREDICTED_BYTES
 
     def instruct(self, single: bool) -> Record | None:
         """Retired instructions, where the processor counts them; they decide no status."""

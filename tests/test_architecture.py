@@ -110,6 +110,7 @@ MAY_IMPORT: dict[str, set[str]] = {
             "plan",
             "registry",
             "render",
+            "rows",
             "runner",
             "store",
         ),

@@ -124,7 +124,7 @@ def test_different_shapes_stand_beside_the_same_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"flags": {"new": ["few-samples"]}}, "new: few-samples: fewer passes than usual, because one takes"),
+        ({"flags": {"new": ["unsteady"]}}, "new: unsteady: the passes of a process drifted or jumped"),
         ({"flags": {"old": ["params-differ"]}}, ""),
         ({"flags": {"old": ["peak-too-low"]}}, ""),
         ({"processes": 1}, "nothing is known of how processes differ: no cell was visited twice"),

@@ -1,0 +1,49 @@
+"""Ceilings that cells beat are measured again, and the faster of each rate is kept."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from effbench import calibration
+from tests.synthetic import make_cell
+
+DIGEST = "d"
+
+
+def ceilings(product: float, copy: float) -> dict[str, Any]:
+    return {
+        "device": "cpu",
+        "threads": 2,
+        "cache_bytes": 1 << 25,
+        "matmul": {"float32": {"torch": {"flops_per_s": product, "spread": 0.1}}},
+        "copy": {"memory": {"bytes_per_s": copy, "spread": 0.2}},
+    }
+
+
+def test_of_each_rate_the_faster_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones were taken while something else ran: 0.4 GFLOP/s was seen once."""
+    asked = []
+
+    def again(*question: Any, **more: Any) -> dict[str, Any]:
+        asked.append(question[1:])
+        return {"status": "ok", "ceilings": ceilings(2e11, 1e10), "faster": {}}
+
+    monkeypatch.setattr(calibration, "ask_ceilings", again)
+    info = {"ceilings": {DIGEST: {**ceilings(4e8, 3e10), "others": []}}, "faster": {}}
+    plan = SimpleNamespace(cells=[make_cell(threads=2), make_cell(threads=2, seq=64)])
+    calibration.raise_ceilings(info, plan, SimpleNamespace(environment=DIGEST))
+    assert asked == [("cpu", 2, ["float32"])]
+    assert info["ceilings"][DIGEST] == {**ceilings(2e11, 3e10), "others": []}
+
+
+def test_what_was_measured_only_once_stays() -> None:
+    one, other = ceilings(1e9, 1e9), ceilings(2e9, 2e9)
+    one["matmul"]["bfloat16"] = {"torch": {"flops_per_s": 5.0}}
+    other["exp"] = {"elements_per_s": 7.0}
+    found = calibration.faster_of(one, other)
+    assert found["matmul"]["bfloat16"] == {"torch": {"flops_per_s": 5.0}}
+    assert found["matmul"]["float32"] == other["matmul"]["float32"]
+    assert found["exp"] == {"elements_per_s": 7.0}
