@@ -32,7 +32,7 @@ def main(folder: str) -> None:
 Operators at width 512, 8 heads, batch 1, float32, on one {gpu["name"]} (driver {gpu["driver"]}, torch
 {facts["torch"]["version"]}, {facts["python"]}), {circumstances["date"]}, by
 
-    {run.info["command"]}
+    {run.info["command"].partition(" --out ")[0]}
 
 which was cut short: {len(run.frame) - len(done)} of {len(run.frame)} cells have no answer. In the same run
 the GPU multiplied float32 matrices at {product / 1e12:.1f} TFLOP/s and copied at {copy / 1e12:.2f} TB/s.
