@@ -138,7 +138,7 @@ class Table:
         """From half the length."""
         row, half = (self.row(mechanism, m, "forward", gemm="auto") for m in (n, n // 2))
         share = _shown(row, lambda row: row["time_s"] / half["time_s"], row["time_s"])
-        memory = f"{self.peaks([row])}, ×{row['alloc_bytes'] / half['alloc_bytes']:.2f}"
+        memory = f"{self.peaks([row])}, ×{row['peak_bytes'] / half['peak_bytes']:.2f}"
         return [f"`{mechanism}`", f"{n}", "auto, warm", f"itself at {n // 2}", share, "", "≤ 2.2", memory]
 
     def peaks(self, rows: list[pd.Series | None]) -> str:
