@@ -126,7 +126,8 @@ def _overtaking(run: Run, pairs: Sequence[tuple[Row, Row]], metric: str, along: 
 def ratio_of(run: Run, row: Row, base: Row, metric: str) -> tuple[float, float]:
     """The 95 % interval of row / base; nan where nothing is known of how processes differ.
 
-    Memory is near-exact: what the gate would let pass decides nothing.
+    Memory is near-exact: what the gate would let pass decides nothing, and nothing is known where a pass took
+    no more than the meter sees.
     """
     if metric == "time_s":
         samples = run.samples(base["id"]), run.samples(row["id"])
@@ -135,6 +136,8 @@ def ratio_of(run: Run, row: Row, base: Row, metric: str) -> tuple[float, float]:
     gate = METRICS["peak_bytes"].gate
     assert gate is not None
     margin = sum(gate.relative * one["peak_bytes"] + gate.absolute for one in (row, base))
+    if min(row[metric], base[metric]) <= 0:
+        return math.nan, math.nan
     ratio, share = row[metric] / base[metric], margin / min(row[metric], base[metric])
     return ratio / (1 + share), ratio * (1 + share)
 

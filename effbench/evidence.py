@@ -77,12 +77,14 @@ def ratio(run: Run, of: Row, to: Row, metric: str) -> Measured:
     """One number of a row over that of another, with the interval that the run's processes give it.
 
     Raises:
-        Missing: different providers multiplied the matrices of the two.
+        Missing: different providers multiplied the matrices of the two, or there is nothing to divide by.
     """
     if metric in ("params", "flops"):
         exact = of[metric] / to[metric]
         return Measured(exact, exact, exact)
     if metric not in TIMED:
+        if not to[metric]:
+            raise Missing(f"{METRICS[metric].title} of the second is too little to be seen")
         return Measured(of[metric] / to[metric], *ratio_of(run, of, to, metric))
     if not same_product(run, of, to):
         raise Missing("the matrix products of the two came from different providers")

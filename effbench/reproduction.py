@@ -173,7 +173,11 @@ def _of_order(run: Run, claim: Order) -> Outcome:
     for lower, upper in itertools.combinations(groups, 2):
         for a, b in itertools.product(lower, upper):
             if a in rows and b in rows:
-                found = ratio(run, rows[a], rows[b], claim.metric)
+                try:
+                    found = ratio(run, rows[a], rows[b], claim.metric)
+                except Missing as reason:
+                    undecided.append(f"{labels[a]} over {labels[b]}: {reason}")
+                    continue
                 pair = f"{labels[a]} over {labels[b]} is {found}"
                 if found.low > 1:
                     wrong.append(pair)

@@ -241,3 +241,12 @@ def test_a_missing_cell_leaves_an_order_open_unless_another_pair_breaks_it(tmp_p
     assert (found.verdict, found.reason) == ("not comparable", "no cell of this run is older")
     found = judged(a_run(tmp_path / "b", {"new": flat(0.3), "old": flat(0.2)}), text)
     assert found.verdict == "does not hold"
+
+
+def test_memory_too_little_to_be_seen_decides_nothing(tmp_path: Path) -> None:
+    run = a_run(tmp_path, {"new": flat(1e-10), "old": flat(1e-10)}, level="op")
+    found = judged(run, BETWEEN + "printed = 0.5", metric="peak_bytes")
+    assert (found.verdict, found.measured) == ("not comparable", "")
+    assert "too little to be seen" in found.reason
+    half = a_run(tmp_path / "half", {"new": flat(1e-10), "old": flat(0.1)}, level="op")
+    assert judged(half, BETWEEN + "printed = 0.5", metric="peak_bytes").verdict == "not comparable"
