@@ -85,7 +85,7 @@ def _counts(outcomes: Sequence[Outcome]) -> str:
 def _machine(run: Run) -> str:
     machine = run.machine
     cpu, torch = machine.get("cpu", {}), machine.get("torch", {})
-    begun = next((one.get("started", "") for one in run.info.get("circumstances", ())), "")
+    begun = next((one.get("date", "") for one in run.info.get("circumstances", ())), "")
     cards = ", ".join(str(card.get("name", "a GPU")) for card in machine.get("gpu") or ())
     facts = [
         f"{cpu.get('model', 'an unknown processor')}, {cpu.get('usable_cores', '?')} usable cores",

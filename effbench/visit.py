@@ -21,10 +21,8 @@ from effbench.status import judge
 
 _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
 _MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
-_PREDICT_S, _PREDICT_SHARE = (
-    2.0,
-    0.25,
-)  # seconds of counting on fake tensors, or this share of a pass if longer
+#: Seconds of counting on fake tensors, or this share of a pass if that is longer.
+_PREDICT_S, _PREDICT_SHARE = 2.0, 0.25
 _MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
 _FAULT_S, _FAULTS_SHARE = 3e-6, 0.03  # what one costs in a virtual machine, and what of a pass they may cost
 #: Resident beyond this much of what was asked for is in doubt; of what was predicted, which knows no kernel's

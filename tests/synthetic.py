@@ -129,7 +129,13 @@ def make_info(cells: Iterable[Cell], **changes: Any) -> dict[str, Any]:
         },
         "environment": ENVIRONMENT,
         "circumstances": [
-            {"started": "2026-01-31T12:00:00Z", "host": "nowhere", "load": 0.1, "git": "0000000 (dirty)"}
+            {
+                "date": "2026-01-31T12:00:00Z",
+                "host": "nowhere",
+                "load": [0.1, 0.1, 0.1],
+                "git_commit": "0000000",
+                "git_dirty": True,
+            }
         ],
         "ceilings": {
             ENVIRONMENT: {

@@ -91,6 +91,7 @@ def test_it_says_claim_by_claim_what_holds(reproduced: Path) -> None:
     shown = " ".join((reproduced / "stdout").read_text().split())
     assert "3 claims: 1 hold, 1 do not hold, 1 cannot be compared here" in shown
     page = (reproduced / "r" / "reproduction.md").read_text()
+    assert re.search(r"; begun \d{4}-\d\d-\d\d; written by effbench", page)
     rows = {
         cells[1].strip(): cells[-2].strip() for line in page.splitlines() if len(cells := line.split("|")) > 5
     }
