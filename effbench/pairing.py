@@ -1,6 +1,6 @@
-"""A pair: one cell visited on both sides at a time, their blocks of passes taking turns.
+"""A pair: one cell visited on both sides at a time, their passes taking turns.
 
-What disturbs the machine then disturbs both alike: the ratio of blocks that alternate between two processes
+What disturbs the machine then disturbs both alike: the ratio of turns that alternate between two processes
 varies by about 1 % where the times themselves vary by 10 % and more. The order is A B B A, so that each side
 follows itself as often as the other, and each pair is led by the other side than the pair before.
 """
@@ -16,12 +16,12 @@ from effbench.processes import Conversation
 from effbench.record import Record
 from effbench.visit import Visit
 
-#: Seconds that a block takes at least, so that what the other side left in the caches is a small part of it.
-BLOCK_S = 0.02
-#: Seconds between blocks: OpenMP threads of the side that is done spin for up to 8 ms before they sleep, and
-#: would take a core from the other side.
+#: Seconds that a turn takes at least, so that what the other side left in the caches is a small part of it.
+TURN_S = 0.02
+#: Seconds between turns of several threads: OpenMP's of the side that is done spin for up to 8 ms before they
+#: sleep, and would take a core from the other side. One thread leaves nobody behind.
 PAUSE_S = 0.012
-#: Blocks come in fours, two a side: so many of them within these seconds.
+#: Turns come in fours, two a side: so many of them within these seconds.
 FOURS, FOURS_S = (3, 6), 0.4
 
 
@@ -56,7 +56,8 @@ def _take_turns(visits: Sequence[Visit]) -> list[Record | None]:
     allocator = visits[0].cell.allocator if warm else "default"
     with ExitStack() as stack:
         both = [stack.enter_context(_begin(visit, allocator)) for visit in visits]
-        _alternate(both, leader, visits[0].visitor.budget.cell_timeout)
+        pause = PAUSE_S if visits[0].cell.threads > 1 else 0.0
+        _alternate(both, leader, pause, visits[0].visitor.budget.cell_timeout)
     return [
         visit.take_time(conversation.outcome, allocator)
         for visit, conversation in zip(visits, both, strict=True)
@@ -67,7 +68,7 @@ def _begin(visit: Visit, allocator: str) -> Conversation:
     return visit.visitor.begin(
         "time",
         visit.cell,
-        "blocks",
+        "turns",
         replicate=visit.round,
         allocator=allocator,
         spec=visit.description.spec,
@@ -76,35 +77,37 @@ def _begin(visit: Visit, allocator: str) -> Conversation:
     )
 
 
-def _alternate(both: Sequence[Conversation], leader: int, patience: float) -> None:
-    """Let two children that were asked for blocks take turns, and hear their answers."""
+def _alternate(both: Sequence[Conversation], leader: int, pause: float, patience: float) -> None:
+    """Let two children take turns, and hear their answers."""
     first, second = both[leader], both[1 - leader]
     warm = [conversation.listen() for conversation in both]
     seconds = [part["pass_s"] for part in warm if part]
     if len(seconds) == 2:
-        # They warmed up at the same time: one block each, alone, tells how long a pass really takes.
-        # The leader's comes last: its first kept block then follows its own, as in every later four.
+        # They warmed up at the same time: one turn each, alone, tells how long a pass really takes.
+        # The leader's comes last: its first kept turn then follows its own, as in every later four.
         passes = _passes(seconds)
-        alone = [_block(conversation, passes, patience, keep=False) for conversation in (second, first)]
+        alone = [_turn(conversation, passes, pause, patience, keep=False) for conversation in (second, first)]
         seconds = [taken / passes for taken in alone if taken]
     if len(seconds) == 2:
         passes = _passes(seconds)
         least, most = FOURS
-        fours = min(most, max(least, int(FOURS_S / (4 * passes * max(seconds) + 4 * PAUSE_S))))
+        fours = min(most, max(least, int(FOURS_S / (4 * passes * max(seconds) + 4 * pause))))
         turns = (first, second, second, first) * fours
-        all(_block(conversation, passes, patience) for conversation in turns)  # stops where one fails
+        all(_turn(conversation, passes, pause, patience) for conversation in turns)  # stops where one fails
     for conversation in both:
         conversation.say({"passes": 0, "keep": False}, allow=patience)
         conversation.listen()
 
 
 def _passes(seconds: Sequence[float]) -> int:
-    return max(1, math.ceil(BLOCK_S / max(min(seconds), 1e-9)))
+    return max(1, math.ceil(TURN_S / max(min(seconds), 1e-9)))
 
 
-def _block(conversation: Conversation, passes: int, patience: float, *, keep: bool = True) -> float | None:
-    """Seconds of one block; None where the child failed."""
-    time.sleep(PAUSE_S)
+def _turn(
+    conversation: Conversation, passes: int, pause: float, patience: float, *, keep: bool = True
+) -> float | None:
+    """Seconds of one turn; None where the child failed."""
+    time.sleep(pause)
     conversation.say({"passes": passes, "keep": keep}, allow=patience + 2)
     part = conversation.listen()
     return part["seconds"] if part else None

@@ -14,8 +14,9 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 DRAWS = 2000
-#: From so many pairs on, a cell's own spread is trusted alone.
-ENOUGH_PAIRS = 5
+#: From so many pairs on, a cell's own spread is trusted alone; below, that of all cells counts beside it,
+#: like that of so many pairs more.
+ENOUGH_PAIRS, BORROWED_PAIRS = 5, 4
 
 
 def log_ratio(base: Sequence[float], head: Sequence[float]) -> float:
@@ -38,26 +39,28 @@ def spread(cells: Iterable[Sequence[float]]) -> float | None:
 
 
 def interval(logs: Sequence[float], pooled: float | None) -> tuple[float, float] | None:
-    """The 95 % interval of head / base: a bootstrap over pairs; None for a single pair.
+    """The 95 % interval of head / base; None for a single pair.
 
-    Few values resampled claim too much: the percentiles are those whose interval would be Student's if the
-    values were normal (the expanded percentiles of Hesterberg 2015), and below ``ENOUGH_PAIRS`` the wider of
-    it and that of the pooled spread counts.
+    A bootstrap over pairs. Few values resampled claim too much: the percentiles are those whose interval
+    would be Student's if the values were normal (the expanded percentiles of Hesterberg 2015). Below
+    ``ENOUGH_PAIRS`` there is nothing to resample: Student's interval by the variance of the cell and that of
+    all cells, each weighted by its degrees of freedom (the moderated variance of Smyth 2004).
     """
     if len(logs) < 2:
         return None
     values = np.asarray(logs, dtype=np.float64)
     centre, count = float(values.mean()), len(values)
+    if count < ENOUGH_PAIRS and pooled is not None:
+        freedom = count - 1 + BORROWED_PAIRS
+        variance = ((count - 1) * float(values.var(ddof=1)) + BORROWED_PAIRS * pooled**2) / freedom
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance / count)
+        return math.exp(centre - half), math.exp(centre + half)
     student = math.sqrt(count / (count - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
     level = float(1 - 2 * stats.norm.sf(student))
     found = stats.bootstrap(
         (values,), np.mean, confidence_level=level, method="percentile", n_resamples=DRAWS, rng=0
     ).confidence_interval
-    low, high = min(found.low, centre), max(found.high, centre)
-    if pooled is not None and count < ENOUGH_PAIRS:
-        half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * pooled / math.sqrt(count)
-        low, high = min(low, centre - half), max(high, centre + half)
-    return math.exp(low), math.exp(high)
+    return math.exp(min(found.low, centre)), math.exp(max(found.high, centre))
 
 
 def chance(logs: Sequence[float], limit: float) -> float:

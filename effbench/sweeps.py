@@ -78,7 +78,7 @@ class Sweeps:
     @contextmanager
     def recorded(self, folders: Sequence[Path]) -> Iterator[None]:
         """Both folders start empty and say at the end how the run ended."""
-        if "blocks" not in ask_hello(self.base.visitor, usable_cores()).get("questions", ()):
+        if "turns" not in ask_hello(self.base.visitor, usable_cores()).get("questions", ()):
             raise NothingMeasured(
                 "base has an effbench from before the gate, which cannot take turns with head's"
             )

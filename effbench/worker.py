@@ -28,7 +28,7 @@ from effbench.conformance import checks_for
 from effbench.declaration import describe, formula, needed, unsupported
 from effbench.dialogue import Visit, failure
 from effbench.limits import limit_memory
-from effbench.meters import blocks, clocks, instructions, memory, time
+from effbench.meters import clocks, instructions, memory, time, turns
 from effbench.meters.neighbours import neighbours
 from effbench.meters.storages import unique_bytes
 from effbench.plugin import Mechanism
@@ -154,13 +154,13 @@ def _time(visit: Visit) -> dict[str, Any]:
     }
 
 
-def _blocks(visit: Visit) -> dict[str, Any]:
-    """Blocks of passes, one each time the runner says so: it lets two such children take turns."""
+def _turns(visit: Visit) -> dict[str, Any]:
+    """Passes when the runner says so: it lets two such children take turns."""
     mechanism, cell = _opened(visit)
     timeout = visit.request["cell_timeout"]
     subject = _built(visit, mechanism, cell)
     visit.enter("time", timeout * _WARM_UP + _SETTLE_S + (_COMPILE_S if cell.compile else 0))
-    measured = blocks.serve(
+    measured = turns.serve(
         subject.call,
         hear=lambda: operator.itemgetter("passes", "keep")(visit.hear()),
         say=lambda part: visit.send({"part": part}),
@@ -278,7 +278,7 @@ QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "check": _check,
     "counts": _counts,
     "time": _time,
-    "blocks": _blocks,
+    "turns": _turns,
     "memory": _memory,
     "instructions": _instructions,
     "ceilings": _ceilings,
