@@ -1,7 +1,8 @@
 """Runs the gate again and again on changes that are known, and keeps what it said: the figures of docs/ci.md.
 
 ``python docs/ci/show.py FOLDER KIND COUNT`` from a checkout, with the effbench that is installed. Gates that
-FOLDER holds already are not run again, so that it can be stopped at any time; ``--table`` prints what is there.
+FOLDER holds already are not run again, so that it can be stopped at any time; ``--table`` prints what is
+there.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _planted(build):
 
 
 def _part(x, share):
-    # The first tokens: attention and its projections, 8 n d^2 + 4 n^2 d, are for them a share of that for all.
+    # The first tokens: for them attention and its projections, 8 n d^2 + 4 n^2 d, are a share of all's.
     n, d = x.shape[1:]
     return x[:, : round((d * d + share * (n * n + 2 * n * d)) ** 0.5 - d)]
 
@@ -53,8 +54,8 @@ import functools
 
 MECHANISM = dataclasses.replace(MECHANISM, build=_planted(MECHANISM.build))
 """
-#: Kind of gate -> what is planted: the mechanism, the metric that must tell, and the line; {peak} times the input
-#: is the mechanism's peak memory.
+#: Kind of gate -> what is planted: the mechanism, the metric that must tell, and the line; {peak} times the
+#: input is the mechanism's peak memory.
 KINDS: dict[str, list[tuple[str, str, str]]] = {
     "equal": [],
     "equal-noisy": [],
@@ -103,7 +104,7 @@ def plant(clone: Path, kind: str, folder: Path) -> None:
 
 
 def peak(folder: Path, mechanism: str) -> float:
-    """Bytes that a mechanism asks for at its peak over bytes of the input, from a gate that was run before."""
+    """Bytes that a mechanism asks for at its peak over bytes of the input, from a gate run before."""
     before = sorted((folder / "records").glob("equal*"))
     if not before:
         sys.exit("this kind needs a gate of equal sides first, to know the peak")
@@ -172,9 +173,9 @@ def gates(folder: Path) -> list[dict]:
 
 
 def table(found: list[dict]) -> str:
-    """Gates of each kind: how they ended, in how many the plants were called, and what was called besides."""
+    """Gates of each kind: how they ended, how many called the plants, and what was called besides."""
     lines = [
-        "| planted | gates | exit 0 | exit 1 | exit 3 | called | called at both lengths | false calls | median s |",
+        "| planted | gates | exit 0 | 1 | 3 | called | called at both lengths | false calls | median s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for kind, plants in KINDS.items():
