@@ -122,10 +122,17 @@ def quarter(cell: Cell) -> Cell:
 
 
 def _is_at(module: nn.Module, cell: Cell) -> bool:
-    """Whether nothing needs moving: fake parameters cannot be moved, so what is right is left alone."""
+    """Whether nothing needs moving: fake parameters cannot be moved, so what is right is left alone.
+
+    A tensor made on ``cuda`` says that it is on ``cuda:0``.
+    """
     device, dtype = torch.device(cell.device), getattr(torch, cell.dtype)
     held = [*module.parameters(), *module.buffers()]
-    return all(t.device == device and (t.dtype == dtype or not t.is_floating_point()) for t in held)
+    return all(
+        (t.device.type, device.index or 0) == (device.type, t.device.index or 0)
+        and (t.dtype == dtype or not t.is_floating_point())
+        for t in held
+    )
 
 
 def _input(cell: Cell, seed: int, repeat: int, empty: bool) -> torch.Tensor:
