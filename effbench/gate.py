@@ -71,7 +71,8 @@ def gate(
             remarks.append("the trees are equal: whatever differs is noise")
         elif packages := _packaging(changed):
             remarks.append(f"{', '.join(packages)} changed, and both sides ran with what is installed here")
-        return replace(compare_trees(request, trees, rules=rules, watch=watch), remarks=remarks)
+        found = compare_trees(request, trees, rules=rules, watch=watch)
+        return replace(found, remarks=[*remarks, *advice(found)])
 
 
 def working_tree() -> Tree:
@@ -139,6 +140,16 @@ def gate_stored(
         what = "compared for advice only, and never counts" if rules.advisory else "not compared"
         remarks.append(f"the environments differ, so time is {what}: {_differences(before, after)}")
     return Gated(base=before, head=after, verdict=verdict, remarks=remarks)
+
+
+def advice(found: Gated) -> list[str]:
+    """Advice where times stayed open that were taken on several threads."""
+    still_open = {
+        one.id for one in found.verdict.judgements if one.metric == "time_s" and one.call == "inconclusive"
+    }
+    frame = found.head.frame
+    several = (frame["id"].isin(still_open) & (frame["threads"] > 1)).sum()
+    return [f"{several} of the open times are of several threads: --threads 1 tells more"] if several else []
 
 
 def _differences(before: Run, after: Run) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from effbench.frame import load_run
+from effbench.gate import Gated, advice
 from effbench.judgement import Excuse, Judgement, Rules, Verdict
 from effbench.metrics import METRICS, Gate
 from effbench.paired import BATCH, SCREENING
@@ -118,6 +119,17 @@ def test_suspicion_and_decision(tmp_path: Path, first: float, later: float | Non
 
 def test_noise_that_hides_a_slowdown_is_not_same(tmp_path: Path) -> None:
     assert time_of(verdict(tmp_path, around(1.0, SCREENING + BATCH, wobble=0.5))).call == "inconclusive"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_thread_is_advised_where_several_left_a_time_open(tmp_path: Path, threads: int) -> None:
+    cell = make_cell(threads=threads)
+    base, head = (
+        load_run(write_run(tmp_path / name, [cell], side(name, factors, cell=cell)))
+        for name, factors in (("base", [1.0] * 3), ("head", [1.2] * 3))
+    )
+    found = advice(Gated(base=base, head=head, verdict=judge(base, head)))
+    assert ["--threads 1" in line for line in found] == [True] * (threads - 1)
 
 
 def test_a_floor_above_the_threshold_is_said(tmp_path: Path) -> None:
