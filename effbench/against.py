@@ -9,8 +9,9 @@ its own provider.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -18,9 +19,10 @@ import pandas as pd
 from effbench.crossover import Crossing, Overtaking, overtaking
 from effbench.frame import Run
 from effbench.lines import ALONG, Line, Row, Setting, once_a_run, settings
-from effbench.metrics import METRICS, size_label, step_label
+from effbench.metrics import METRICS, step_label
 from effbench.plausibility import by_one_pass, sound
 from effbench.stats import ratio_interval
+from effbench.words import listed
 
 #: What is compared, and what a mechanism is called that costs less of it.
 COMPARED = {"time_s": "faster", "total_bytes": "smaller"}
@@ -52,7 +54,7 @@ class Rivalry:
         rows = (*self.line.rows, *self.baseline.rows)
         single = {row[self.line.along] for row in rows if by_one_pass(row)}
         sizes = [step_label(self.line.along, size) for size in self.found.sizes if size in single]
-        return f"by one pass at {', '.join(sizes)}" if sizes else ""
+        return f"one pass only at {listed(sizes)}" if sizes else ""
 
 
 def default_baseline(run: Run) -> str:
@@ -97,9 +99,10 @@ def _rivalry(run: Run, setting: Setting, line: Line, base: Line, tiled: Line | N
 
 
 def _pairs(line: Line, base: Line, metric: str) -> list[tuple[Row, Row]]:
-    """Sound rows of both at one size: (the mechanism's, the baseline's)."""
+    """Sound rows of both at one size: (the mechanism's, the baseline's). A time needs an interval."""
+    needed = "time_low_s" if metric == "time_s" else metric
     own, other = (
-        {row[line.along]: row for row in one.rows if sound(row, metric) and pd.notna(row[metric])}
+        {row[line.along]: row for row in one.rows if sound(row, metric) and pd.notna(row[needed])}
         for one in (line, base)
     )
     return [(own[size], other[size]) for size in own if size in other]
@@ -162,48 +165,69 @@ def verdict(found: Overtaking, word: str, along: str = "seq") -> str:
     """
     noun = {"seq": "length", "dim": "width"}[along]
     if not found.sizes:
-        return f"no {noun} with a sound number on both sides"
-    first, last = (step_label(along, found.sizes[end]) for end in (0, -1))
-    reach = first if first == last else f"{first} to {last}"
+        return f"no {noun} with sound numbers on both sides"
     if found.crossings:
         return "; ".join(_said(crossing, word, along) for crossing in found.crossings)
     signs = set(found.signs)
-    if signs == {-1}:
-        return f"{word} at every {noun} measured ({reach})"
+    if signs == {-1} and len(found.sizes) > 1:
+        return f"{word} at every {noun} measured ({_reach(found.sizes, along)})"
     if signs == {0}:
-        return f"no difference seen ({reach})"
-    if found.cheaper_from is not None:
-        return f"{word} from {step_label(along, found.cheaper_from)} on; no difference seen below"
-    return f"not {word}: none up to {last}"
+        return f"no difference seen ({_reach(found.sizes, along)})"
+    if -1 not in signs:
+        return f"not {word}: none up to {step_label(along, int(found.sizes[-1]))}"
+    if len(list(groupby(found.signs))) == 2 and found.cheaper_from is not None:
+        return f"{word} from {step_label(along, int(found.cheaper_from))} on; no difference seen below"
+    return "; ".join(_part(sign, sizes, word, along) for sign, sizes in _parts(found))
 
 
-def brief(found: Overtaking) -> str:
+def _parts(found: Overtaking) -> Iterator[tuple[int, list[float]]]:
+    """Neighbouring sizes of one sign."""
+    for sign, pairs in groupby(zip(found.signs, found.sizes, strict=True), key=lambda pair: pair[0]):
+        yield sign, [size for _, size in pairs]
+
+
+def _part(sign: int, sizes: Sequence[float], word: str, along: str) -> str:
+    return f"{word if sign else 'no difference seen'} at {_reach(sizes, along)}"
+
+
+def _reach(sizes: Sequence[float], along: str) -> str:
+    first, last = (step_label(along, int(sizes[end])) for end in (0, -1))
+    return first if first == last else f"{first} to {last}"
+
+
+def brief(found: Overtaking, along: str = "seq") -> str:
     """Where it becomes cheaper, in as few words as fit a column."""
     cheaper = [crossing for crossing in found.crossings if crossing.to == "cheaper"]
     if cheaper:
         dearer = len(found.crossings) - len(cheaper)
         more = " …" if dearer or len(cheaper) > 1 else ""
-        return f"≈ {about(cheaper[0].at)}{' extrapolated' * (cheaper[0].kind == 'extrapolated')}{more}"
+        kind = ", extrapolated" * (cheaper[0].kind == "extrapolated")
+        return f"≈ {about(cheaper[0].at, along)}{kind}{more}"
     if not found.sizes:
         return "not known"
     if found.crossings:
-        return f"up to ≈ {about(found.crossings[0].at)} only"
-    last = size_label(int(found.sizes[-1]))
+        return f"up to ≈ {about(found.crossings[0].at, along)} only"
+    first, last = (step_label(along, int(found.sizes[end])) for end in (0, -1))
     if set(found.signs) == {-1}:
-        return f"{size_label(int(found.sizes[0]))}, the shortest"
-    return f"none up to {last}" if found.cheaper_from is None else size_label(int(found.cheaper_from))
+        return f"{first}, the {'shortest' if along == 'seq' else 'narrowest'}"
+    if found.signs[-1] >= 0 and -1 in found.signs:
+        cheapest = max(size for size, sign in zip(found.sizes, found.signs, strict=True) if sign < 0)
+        return f"up to {step_label(along, int(cheapest))} only"
+    return f"none up to {last}" if found.cheaper_from is None else step_label(along, int(found.cheaper_from))
 
 
 def _said(crossing: Crossing, word: str, along: str) -> str:
-    size = about if along == "seq" else "{:.0f}".format
-    high = "" if math.isnan(crossing.high) else size(crossing.high)
-    interval = f"({size(crossing.low)}–{high})" if high else f"({size(crossing.low)} or more)"
+    high = "" if math.isnan(crossing.high) else about(crossing.high, along)
+    low = about(crossing.low, along)
+    interval = f"({low}–{high})" if high else f"({low} or more)"
     beyond = word if crossing.to == "cheaper" else f"no longer {word}"
-    return f"{beyond} from ≈ {size(crossing.at)} {interval}, {crossing.kind}"
+    return f"{beyond} from ≈ {about(crossing.at, along)} {interval}, {crossing.kind}"
 
 
-def about(size: float) -> str:
-    """A length to three digits, as people say it: 107, 5.21K, 81.9K."""
+def about(size: float, along: str = "seq") -> str:
+    """A length to three digits, as people say it, or a width: 107, 5.21K, 81.9K; 1782."""
+    if along == "dim":
+        return f"{size:.0f}"
     for suffix, factor in (("M", 1024**2), ("K", 1024)):
         if size >= factor:
             return f"{float(f'{size / factor:.3g}'):g}{suffix}"

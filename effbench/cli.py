@@ -158,13 +158,13 @@ def report(
     """Render a run again, finished or not, and answer at a point."""
     from rich.console import Console
 
-    from effbench.ranking import is_one_point
+    from effbench.ranking import answers_by_itself
     from effbench.reading import run_as_asked
     from effbench.render import write_reports
     from effbench.summary import answer_at_points, say_what_is_missing
 
     loaded = run_as_asked(folder, baseline=baseline, at=at, memory_limit=memory_limit, beside=compare)
-    if at or memory_limit or is_one_point(loaded):
+    if at or memory_limit or answers_by_itself(loaded):
         answer_at_points(loaded, Console())
     write_reports(loaded, folder, [name.strip() for name in as_.split(",")])
     say_what_is_missing(loaded, Console(stderr=True))

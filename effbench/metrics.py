@@ -26,7 +26,7 @@ class Scale:
 
     def number(self, value: float) -> str:
         """Three significant digits in this scale, without the unit and without an exponent."""
-        return _three_digits(value / self.factor)
+        return three_digits(value / self.factor)
 
     def __call__(self, value: float) -> str:
         """The number with its unit: ``12.3 ms``."""
@@ -68,7 +68,8 @@ class Metric:
         return self.format([value])(value)
 
 
-def _three_digits(value: float) -> str:
+def three_digits(value: float) -> str:
+    """``0.150``, ``2.20``, ``10.6``, ``316``: three significant digits without an exponent."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     decimals = max(0, 2 - math.floor(math.log10(abs(value))))

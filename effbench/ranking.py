@@ -1,8 +1,9 @@
 """The answer at a point: which mechanism is fastest at a length and width, what it holds, and which tie.
 
 A mechanism's rank is one more than the number of those that are decidedly faster: those whose ratio to it has
-an interval that leaves out 1. So mechanisms that cannot be told apart share a rank. Rows in doubt, and rows
-whose matrix products came from another provider than the baseline's, are shown without a rank.
+an interval that leaves out 1. So mechanisms that cannot be told apart share a rank. Rows in doubt, rows whose
+time has no interval, and rows whose matrix products came from another provider than the baseline's, are shown
+without a rank.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -19,9 +20,10 @@ from effbench.against import TILED, default_baseline, product_of, ratio_of, same
 from effbench.errors import BadInput
 from effbench.frame import AXES, Run
 from effbench.grammar import parse_axis
-from effbench.lines import Row, once_a_run, rows_of, settings
-from effbench.metrics import METRICS
+from effbench.lines import ALONG, Row, once_a_run, rows_of, settings
+from effbench.metrics import METRICS, three_digits
 from effbench.plausibility import by_one_pass, sound
+from effbench.words import setting_title
 
 #: What may be named in ``--at``: the axes of a cell but those that make a series.
 AT = tuple(dict.fromkeys(("seq", "dim", *(a for a in AXES if a not in ("mechanism", "options", "stack")))))
@@ -37,6 +39,14 @@ class Place:
     interval: tuple[float, float]
     same_function: bool  # as the baseline
     note: str = ""
+    tied: bool = False  # others have the same rank
+
+    @property
+    def rank_text(self) -> str:
+        """``2``, ``2=`` where it shares that rank, ``–`` where a number has none, empty without any."""
+        if self.row["status"] != "ok":
+            return ""
+        return f"{self.rank}{'=' * self.tied}" if self.rank else "–"
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,26 @@ class Ranking:
     setting: dict[str, Any]
     baseline: str  # its series; empty where the point has none
     places: tuple[Place, ...]
+
+    @property
+    def title(self) -> str:
+        """Where it is, in words."""
+        return setting_title(self.setting)
+
+    @property
+    def groups(self) -> list[tuple[str, tuple[Place, ...]]]:
+        """Those that compute the baseline's function, and those that do not; ranks are joint.
+
+        Each group with its name; all in one, without a name, where there is no baseline.
+        """
+        if not self.baseline:
+            return [("", self.places)]
+        named = (
+            ("the same function as " + self.baseline, True),
+            ("other functions, which need training", False),
+        )
+        groups = [(name, tuple(p for p in self.places if p.same_function == same)) for name, same in named]
+        return [(name, places) for name, places in groups if places]
 
     def cheapest_within(self, memory: float) -> tuple[Place, ...]:
         """The fastest of those that hold no more than so many bytes (live + peak), with what ties with it."""
@@ -136,25 +166,32 @@ POINTS = 8
 def points(run: Run) -> list[Ranking]:
     """The rankings of a run: at the point that was asked for, else at one length of each line.
 
-    That is the largest at which the time of most mechanisms is known and not in doubt. Where a run has no
-    line along the length, every point of it is ranked, up to ``POINTS``.
+    That is the largest at which the time of most mechanisms is known and not in doubt. A run without a line
+    along the length is ranked at one width of each line; one without any line, at every point, up to
+    ``POINTS``.
     """
     if asked := run.info.get("at"):
         return rankings(run, asked)
-    found: list[Ranking] = []
-    for setting in settings(run, "seq"):
-        counts = Counter(row["seq"] for line in setting.lines for row in line.rows if sound(row, "time_s"))
-        if counts:
-            length = max(counts, key=lambda seq: (counts[seq], seq))
-            at = {axis: value for axis, value in setting.values.items() if axis in AT}
-            there = rankings(run, {"seq": length, **at})
-            found += [one for one in there if one.setting["stack"] == setting.values["stack"]]
+    found = next(filter(None, (_along(run, along) for along in ALONG)), [])
     return (found or (rankings(run, {}) if len(run.frame) else []))[:POINTS]
 
 
-def is_one_point(run: Run) -> bool:
-    """Whether a run asked one length and one width only."""
-    return run.frame["seq"].nunique() == run.frame["dim"].nunique() == 1
+def _along(run: Run, along: str) -> list[Ranking]:
+    """A ranking for each setting with lines along the length or width."""
+    found: list[Ranking] = []
+    for setting in settings(run, along):
+        counts = Counter(row[along] for line in setting.lines for row in line.rows if sound(row, "time_s"))
+        if counts:
+            most = max(counts, key=lambda step: (counts[step], step))
+            at = {axis: value for axis, value in setting.values.items() if axis in AT}
+            there = rankings(run, {along: most, **at})
+            found += [one for one in there if one.setting["stack"] == setting.values["stack"]]
+    return found
+
+
+def answers_by_itself(run: Run) -> bool:
+    """Whether a run asked one length only, or one width, so that nobody needs to name a point."""
+    return bool(run.frame["seq"].nunique() == 1 or run.frame["dim"].nunique() == 1)
 
 
 def _ranking(run: Run, setting: dict[str, Any], rows: Sequence[Row]) -> Ranking:
@@ -163,13 +200,20 @@ def _ranking(run: Run, setting: dict[str, Any], rows: Sequence[Row]) -> Ranking:
     timed = [row for row in rows if row["status"] == "ok" and pd.notna(row["time_s"])]
     reference = base or next(iter(timed), None)
     ranked = [
-        row for row in timed if sound(row, "time_s") and reference and same_product(run, row, reference)
+        row
+        for row in timed
+        if sound(row, "time_s")
+        and pd.notna(row["time_low_s"])
+        and reference
+        and same_product(run, row, reference)
     ]
     ids = {row["id"] for row in ranked}
     places = [
         _place(run, row, base, rows, _rank(run, row, ranked) if row["id"] in ids else None, name)
         for row in rows
     ]
+    shared = Counter(place.rank for place in places if place.rank)
+    places = [replace(place, tied=shared[place.rank] > 1) if place.rank else place for place in places]
     places.sort(key=lambda place: (place.rank is None, math.isnan(place.row["time_s"]), place.row["time_s"]))
     return Ranking(setting, base["series"] if base else "", tuple(places))
 
@@ -192,6 +236,8 @@ def _place(
         note = _other_product(run, row, rows)
     elif row["status"] == "ok" and not sound(row, "time_s"):
         note = f"not ranked: {row['flags'].replace(';', ', ')}"
+    elif row["status"] == "ok" and pd.notna(row["time_s"]) and pd.isna(row["time_low_s"]):
+        note = "not ranked: its time has no interval"
     return Place(row, rank, ratio, interval, exchangeable, note)
 
 
@@ -202,7 +248,7 @@ def _other_product(run: Run, row: Row, rows: Sequence[Row]) -> str:
     if exact is None or exact["id"] == row["id"] or not same_product(run, row, exact):
         return note
     low, high = ratio_of(run, row, exact, "time_s")
-    return f"{note}; {row['time_s'] / exact['time_s']:.3g} [{low:.3g}, {high:.3g}] of {TILED} on the same"
+    return f"{note}; {_share(row['time_s'] / exact['time_s'], low, high)} of the time of {TILED} on the same"
 
 
 #: The columns of ``texts``.
@@ -214,9 +260,8 @@ def texts(place: Place) -> tuple[str, ...]:
     row = place.row
     if row["status"] != "ok":
         return "", row["series"], row["status"].upper(), "", "", "", row["reason"]
-    rank = str(place.rank) if place.rank else "–"
     return (
-        rank,
+        place.rank_text,
         row["series"],
         time_text(row),
         ratio_text(place),
@@ -230,8 +275,12 @@ def ratio_text(place: Place) -> str:
     """Its time as a share of the baseline's, with the interval: ``0.3 [0.297, 0.304]``; empty without one."""
     if math.isnan(place.ratio):
         return ""
-    low, high = place.interval
-    return f"{place.ratio:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
+    return _share(place.ratio, *place.interval)
+
+
+def _share(ratio: float, low: float, high: float) -> str:
+    known = "" if math.isnan(low) else f" [{three_digits(low)}, {three_digits(high)}]"
+    return three_digits(ratio) + known
 
 
 def time_text(row: Mapping[str, Any]) -> str:

@@ -14,12 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from effbench.against import brief, default_baseline, rivalries, same_function
+from effbench.bars import Bar, show_bars
 from effbench.frame import NOT_YET, Run
 from effbench.lines import Line, Row, Setting, settings
-from effbench.metrics import METRICS, size_label
+from effbench.metrics import METRICS
 from effbench.plausibility import flags_of, sound
-from effbench.ranking import HEADER, Ranking, is_one_point, points, texts, time_text
+from effbench.ranking import HEADER, Place, Ranking, points, texts, time_text
 from effbench.scaling import TIMED, growth_of
+from effbench.words import counted, setting_title, share
 
 #: Columns that a table of a summary needs; below that, lines.
 NARROW = 90
@@ -27,18 +29,20 @@ NARROW = 90
 
 def summarise(run: Run, folder: Path, console: Console) -> None:
     """Print what each mechanism costs, how that grows and what to doubt, and where the report is."""
-    lines = settings(run, "seq")
+    lines = settings(run, "seq") or settings(run, "dim")
     if lines:
         setting = max(lines, key=_size)
-        title = f"At length {size_label(_longest(setting))}, {_where(setting.lines[0].rows[0])}"
-        show(console, title, _header(run), _rows(run, setting))
-    elif is_one_point(run):
+        title = f"At {setting_title({setting.along: _largest(setting), **setting.values})}"
+        show(console, title, _header(run, setting.along), _rows(run, setting))
+    else:
         answer_at_points(run, console)
     baseline = default_baseline(run)
     if lines and baseline:
         console.print(f"= computes the same function as {baseline}; † a flag puts it in doubt", style="dim")
     counts = run.frame["status"].value_counts()
-    console.print(f"{len(run.frame)} cells: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
+    console.print(
+        f"{counted(len(run.frame), 'cell')}: " + ", ".join(f"{n} {status}" for status, n in counts.items())
+    )
     console.print("Cost is not quality: a cheaper mechanism may compute something else.", style="dim")
     console.print(
         f"Report: {folder / 'report.md'} · {folder / 'report.html'} · {folder / 'table.csv'}", soft_wrap=True
@@ -53,20 +57,15 @@ def answer_at_points(run: Run, console: Console) -> None:
 
 def answer(run: Run, ranking: Ranking, console: Console) -> None:
     """Print the ranking at a point, and the fastest within a memory limit."""
-    setting = ranking.setting
-    title = f"At length {size_label(setting['seq'])}, {_where(setting)}"
-    if ranking.baseline:
-        groups = (
-            (f"the same function as {ranking.baseline}", [p for p in ranking.places if p.same_function]),
-            ("other functions, which need training", [p for p in ranking.places if not p.same_function]),
-        )
-    else:
-        groups = (("", list(ranking.places)), ("", []))
-    for name, places in groups:
-        if places:
-            show(console, f"{title}: {name}" if name else title, HEADER, [texts(place) for place in places])
+    title = f"At {ranking.title}"
+    show_bars(console, f"{title}: time", [(name, [_timed(p) for p in own]) for name, own in ranking.groups])
+    console.print("full: up to the low end of the 95 % interval; shaded: to its high end; = tie", style="dim")
+    for name, places in ranking.groups:
+        show(console, f"{title}: {name}" if name else title, HEADER, [texts(place) for place in places])
     limit, memory = run.info.get("memory_limit"), METRICS["total_bytes"]
     if limit is not None:
+        held = [(name, [_holding(p, limit) for p in own]) for name, own in ranking.groups]
+        show_bars(console, f"{title}: memory, with the limit of {memory.text(limit)}", held)
         within = ranking.cheapest_within(limit)
         names = ", ".join(f"{place.row['series']} ({time_text(place.row)})" for place in within)
         names = names or "none that is ranked is known to hold so little"
@@ -79,6 +78,25 @@ def answer(run: Run, ranking: Ranking, console: Console) -> None:
     console.print("Cost is not quality: a cheaper mechanism may compute something else.", style="dim")
 
 
+def _timed(place: Place) -> Bar:
+    row, name = place.row, f"{place.row['series']} {place.rank_text}".rstrip()
+    if row["status"] != "ok":
+        return Bar(name, row["status"].upper())
+    text = time_text(row) + ("" if sound(row, "time_s") else " †")
+    if pd.isna(row["time_low_s"]):
+        return Bar(name, text, row["time_s"], row["time_s"])
+    return Bar(name, text, row["time_low_s"], row["time_high_s"])
+
+
+def _holding(place: Place, limit: float) -> Bar:
+    row = place.row
+    if row["status"] != "ok" or pd.isna(row["total_bytes"]):
+        return Bar(row["series"], "n/a" if row["status"] == "ok" else row["status"].upper())
+    over = "" if row["total_bytes"] <= limit else ", over the limit"
+    text = METRICS["total_bytes"].text(row["total_bytes"]) + ("" if sound(row, "total_bytes") else " †")
+    return Bar(row["series"], text + over, row["total_bytes"], row["total_bytes"])
+
+
 def say_what_is_missing(run: Run, console: Console) -> None:
     """Print what an unfinished or damaged run lacks, and the one beside it; nothing of whole ones."""
     if run.beside is not None:
@@ -87,41 +105,37 @@ def say_what_is_missing(run: Run, console: Console) -> None:
         console.print(f"damaged: {text}", style="bold", markup=False)
     waiting = int((run.frame["reason"] == NOT_YET).sum())
     if waiting:
-        console.print(f"{waiting} of {len(run.frame)} cells have no answer yet", style="bold")
+        console.print(f"{share(waiting, len(run.frame), 'has', 'have')} no answer yet", style="bold")
 
 
 def _size(setting: Setting) -> tuple[int, int]:
-    lengths = {row["seq"] for line in setting.lines for row in line.rows}
-    return len(lengths), sum(len(line.rows) for line in setting.lines)
+    steps = {row[setting.along] for line in setting.lines for row in line.rows}
+    return len(steps), sum(len(line.rows) for line in setting.lines)
 
 
-def _longest(setting: Setting) -> int:
-    return int(max(row["seq"] for line in setting.lines for row in line.rows))
+def _largest(setting: Setting) -> int:
+    return int(max(row[setting.along] for line in setting.lines for row in line.rows))
 
 
-def _where(row: Row) -> str:
-    mode = f"{row['mode']}, causal" if row["causal"] else row["mode"]
-    return f"width {row['dim']}, {mode}, batch {row['batch']}, {row['dtype']}, {row['threads']} threads"
-
-
-def _header(run: Run) -> Sequence[str]:
+def _header(run: Run, along: str) -> Sequence[str]:
     baseline = default_baseline(run)
     compared = (f"Faster than {baseline} from",) if baseline else ()
-    return ("Mechanism", "Time", "Memory (live + peak)", "Time grows as n^", *compared, "Flags")
+    grows = f"Time grows as {'n' if along == 'seq' else 'd'}^"
+    return ("Mechanism", "Time", "Memory (live + peak)", grows, *compared, "Flags")
 
 
 def _rows(run: Run, setting: Setting) -> list[tuple[str, ...]]:
-    """Fastest first; those without a number at the largest length last."""
-    longest = _longest(setting)
+    """Fastest first; those without a number at the largest size last."""
+    largest = _largest(setting)
     baseline = default_baseline(run)
     crossovers = {
-        one.line.series: brief(one.found)
+        one.line.series: brief(one.found, setting.along)
         for one in rivalries(run)
         if one.metric == TIMED and one.setting.values == setting.values
     }
     found = []
     for line in setting.lines:
-        row = line.rows[-1] if line.rows[-1]["seq"] == longest else None
+        row = line.rows[-1] if line.rows[-1][setting.along] == largest else None
         known = row is not None and row["status"] == "ok" and pd.notna(row["time_s"])
         exponent = growth_of(run, setting, line, TIMED)
         compared = (crossovers.get(line.series, ""),) if baseline else ()

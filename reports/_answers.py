@@ -18,26 +18,19 @@ from effbench.lines import ALONG
 from effbench.metrics import METRICS, step_label
 from effbench.ranking import HEADER, Place, Ranking, texts, time_text
 from effbench.scaling import COUNTED, TIMED, Growth, growths
+from effbench.words import setting_title
 
 from ._tables import Table
 from ._views import ALONG as NAMES
-from ._views import setting_title
-
-
-def point_title(ranking: Ranking) -> str:
-    return setting_title({axis: value for axis, value in ranking.setting.items() if axis != "heads"})
 
 
 def ranking_tables(run: Run, ranking: Ranking) -> list[Table]:
     """Those that compute the same function as the baseline, and those that do not; ranks are joint."""
-    title = f"At {point_title(ranking)}"
-    if not ranking.baseline:
-        return [_ranked(title, ranking.places, _rank_note(ranking.places))]
-    groups = (
-        (f"the same function as {ranking.baseline}", [p for p in ranking.places if p.same_function]),
-        ("other functions, which need training", [p for p in ranking.places if not p.same_function]),
-    )
-    return [_ranked(f"{title}: {name}", places, _rank_note(places)) for name, places in groups if places]
+    title = f"At {ranking.title}"
+    return [
+        _ranked(f"{title}: {name}" if name else title, places, _rank_note(places))
+        for name, places in ranking.groups
+    ]
 
 
 def _ranked(title: str, places: Sequence[Place], note: str) -> Table:
@@ -46,8 +39,8 @@ def _ranked(title: str, places: Sequence[Place], note: str) -> Table:
 
 def _rank_note(places: Sequence[Place]) -> str:
     parts = [
-        "A rank is one more than the number of mechanisms that are faster by an interval of the ratio; "
-        "equal ranks are ties",
+        "A rank is one more than the number of mechanisms that are faster by an interval of the ratio that "
+        "leaves out 1; = is a tie",
         "a time stands with half of its 95 % interval, or the interval in [brackets]",
     ]
     if any(cell.endswith("†") for place in places for cell in texts(place)):
@@ -69,7 +62,7 @@ def memory_table(run: Run, ranking: Ranking) -> Table:
         [total.text(place.row["total_bytes"]), place.row["series"], time_text(place.row)] for place in places
     ]
     note = "" if body else "No ranked mechanism is known to hold so little."
-    return Table(f"{title}, at {point_title(ranking)}", header, body, note)
+    return Table(f"{title}, at {ranking.title}", header, body, note)
 
 
 #: How the exponents' columns are called.
@@ -163,7 +156,7 @@ def _rivalry_table(run: Run, baseline: str, found: Sequence[Rivalry]) -> Table:
 def said(one: Rivalry) -> str:
     """What was found of two lines in words, and where a single pass had to do for it."""
     text = verdict(one.found, COMPARED[one.metric], one.line.along)
-    return f"{text}, {one.caveat}" if one.caveat else text
+    return f"{text}; {one.caveat}" if one.caveat else text
 
 
 _RIVALRY_NOTE = (

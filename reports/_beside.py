@@ -16,10 +16,11 @@ from effbench.plausibility import sound
 from effbench.ranking import time_text
 from effbench.scaling import TIMED, growths
 from effbench.stats import ratio_interval
+from effbench.words import setting_title
 
 from ._machine import sentence
 from ._tables import FAILURES, MARK, Table
-from ._views import setting_text, setting_title
+from ._views import setting_text
 
 
 def beside_blocks(run: Run, other: Run) -> list[str | Table]:

@@ -11,10 +11,11 @@ from effbench.frame import NOT_YET, Run
 from effbench.lines import once_a_run
 from effbench.metrics import METRICS
 from effbench.ranking import Ranking, points
+from effbench.words import counted, share
 
 from ._answers import growth_tables, memory_table, ranking_tables, rivalry_tables
 from ._beside import beside_blocks
-from ._figures import Picture, pictures, settings_left_out
+from ._figures import Picture, plots, ranked, settings_left_out
 from ._findings import findings
 from ._machine import plain, rows, sentence
 from ._methods import methods
@@ -99,13 +100,13 @@ METHOD = (
 
 def answers(run: Run) -> Iterator[Section]:
     """The answer at a point, how cost grows, and where a mechanism overtakes the baseline."""
-    ranked = [table for ranking in points(run) for table in _point(run, ranking)]
-    named = (
-        ("The answer at a point", ranked),
+    tables = [table for ranking in points(run) for table in _point(run, ranking)]
+    named: tuple[tuple[str, Sequence[Block]], ...] = (
+        ("The answer at a point", [*ranked(run), *tables]),
         ("How cost grows", growth_tables(run)),
         ("Where the baseline is overtaken", rivalry_tables(run)),
     )
-    yield from (Section(title, tables) for title, tables in named if tables)
+    yield from (Section(title, blocks) for title, blocks in named if blocks)
 
 
 def _point(run: Run, ranking: Ranking) -> list[Table]:
@@ -115,14 +116,13 @@ def _point(run: Run, ranking: Ranking) -> list[Table]:
 def _what(run: Run) -> str:
     frame, info = run.frame, run.info
     names = list(dict.fromkeys(frame["mechanism"]))
-    text = f"{len(names)} mechanism{'s' * (len(names) != 1)} ({', '.join(names)}) in {len(frame)} cells"
+    text = f"{counted(len(names), 'mechanism')} ({', '.join(names)}) in {counted(len(frame), 'cell')}"
     text += f" of the suite {info['suite']}" if info.get("suite") else ""
     text += f", by: {info['command']}." if info.get("command") else "."
     if info.get("state", "finished") != "finished":
         waiting = int((frame["reason"] == NOT_YET).sum())
-        text += (
-            f" The run is not complete ({info['state']}): {waiting} of {len(frame)} cells have no answer yet."
-        )
+        unanswered = share(waiting, len(frame), "has", "have")
+        text += f" The run is not complete ({info['state']}): {unanswered} no answer yet."
     return text
 
 
@@ -134,8 +134,8 @@ def _how(run: Run) -> list[Block]:
 def _counts(run: Run) -> str:
     counts = Counter(run.frame["status"])
     others = len(run.frame) - counts["ok"]
-    text = f"{counts['ok']} of {len(run.frame)} cells have numbers; {others} ended otherwise"
-    return f"{text}, each with its reason below." if others else f"{text}."
+    text = f"{share(counts['ok'], len(run.frame), 'has', 'have')} numbers"
+    return f"{text}; {others} ended otherwise, for the reasons below." if others else f"{text}."
 
 
 def _tables(run: Run, shown: Sequence[View]) -> list[Block]:
@@ -147,9 +147,10 @@ def _tables(run: Run, shown: Sequence[View]) -> list[Block]:
 
 
 def _plots(run: Run) -> list[Block]:
-    drawn: list[Block] = list(pictures(run))
+    drawn: list[Block] = list(plots(run))
     if left_out := settings_left_out(run):
-        drawn.append(f"{left_out} more settings stand in the tables only: too many to draw.")
+        stand = "stands" if left_out == 1 else "stand"
+        drawn.append(f"{counted(left_out, 'more setting')} {stand} in the tables only: too many to draw.")
     return drawn or ["Nothing to plot: no mechanism has numbers at two lengths or widths of one setting."]
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from effbench.frame import Run
 from effbench.lines import once_a_run
 
+from ._bars import bars
 from ._lines import lines_of
 from ._roofline import roofline
 from ._scaling import draw, quantity
@@ -77,8 +78,19 @@ def _indexed(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-@once_a_run
 def pictures(run: Run) -> list[Picture]:
+    """All of a run: the answers at its points as bars, then the plots."""
+    return [*ranked(run), *plots(run)]
+
+
+@once_a_run
+def ranked(run: Run) -> list[Picture]:
+    """The answer at each of some points, as bars."""
+    return [Picture(*one) for one in bars(run, MOST_SETTINGS)]
+
+
+@once_a_run
+def plots(run: Run) -> list[Picture]:
     """The figures of some settings along lengths and widths, then those across them."""
     along = [picture for view in _chosen(run) for picture in _along(run, view)]
     across = [*islice(winners(run), MOST_SETTINGS), *islice(shares(run), MOST_SETTINGS)]
@@ -86,7 +98,7 @@ def pictures(run: Run) -> list[Picture]:
 
 
 def settings_left_out(run: Run) -> int:
-    """How many settings ``pictures`` does not draw."""
+    """How many settings ``plots`` does not draw."""
     return max(0, sum(bool(view.along) for view in views(run)) - MOST_SETTINGS)
 
 

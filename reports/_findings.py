@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from effbench.against import COMPARED, Rivalry, default_baseline, rivalries
+from effbench.against import COMPARED, Rivalry, default_baseline, rivalries, verdict
 from effbench.frame import NOT_YET, Run
-from effbench.lines import rows_of
+from effbench.lines import Setting, rows_of
 from effbench.metrics import METRICS, size_label
 from effbench.plausibility import by_one_pass, sound
 from effbench.ranking import Place, Ranking, points, ratio_text, time_text
-from effbench.scaling import COUNTED, TIMED, growths
+from effbench.scaling import TIMED, growths
+from effbench.words import apart, counted, listed, said, share
 
-from ._answers import point_title, said
-from ._views import setting_title, views
+from ._views import views
 
 #: Settings that sentences are made for; the others stand in the tables.
 SETTINGS = 4
-#: What is said of a mechanism from its first failure on.
+#: What is said of a mechanism, and of several, from their first failure on.
 _RAN_OUT = {
-    "oom": "runs out of memory",
-    "oom-predicted": "is predicted to run out of memory",
-    "timeout": "runs out of time",
+    "oom": ("runs out of memory", "run out of memory"),
+    "oom-predicted": ("is predicted to run out of memory", "are predicted to run out of memory"),
+    "timeout": ("runs out of time", "run out of time"),
 }
 
 
@@ -38,27 +39,44 @@ def missing(run: Run) -> Iterator[str]:
     state = run.info.get("state", "finished")
     waiting = int((run.frame["reason"] == NOT_YET).sum())
     if state != "finished" or waiting:
+        unanswered = share(waiting, len(run.frame), "has", "have")
         yield (
-            f"The run is not complete ({state}): {waiting} of {len(run.frame)} cells have no answer yet; "
-            "what follows rests on those that have."
+            f"The run is not complete ({state}): {unanswered} no answer yet, "
+            "and what follows rests on the others."
         )
 
 
 def _at_points(run: Run) -> Iterator[str]:
-    for ranking in points(run)[:SETTINGS]:
-        ranked = [place for place in ranking.places if place.rank]
-        if not ranked:
-            continue
-        yield f"At {point_title(ranking)}, {_fastest(ranked)}{_against_baseline(ranking, ranked[0])}."
-        own = [place for place in ranked if place.same_function]
-        if ranking.baseline and own and not ranked[0].same_function:
-            yield (
-                f"Of those that compute the same function as {ranking.baseline}, and so can take its place "
-                f"without training, {_fastest(own)}."
-            )
-        limit = run.info.get("memory_limit")
-        if limit is not None and (within := ranking.cheapest_within(limit)):
-            yield f"Within {METRICS['total_bytes'].text(limit)}, {_fastest(within)}."
+    ranked = points(run)[:SETTINGS]
+    others = apart([_without(one.setting, "seq", "dim") for one in ranked])
+    for ranking, more in zip(ranked, others, strict=True):
+        yield from _at_point(run, ranking, more)
+
+
+def _at_point(run: Run, ranking: Ranking, more: str) -> Iterator[str]:
+    found = [place for place in ranking.places if place.rank]
+    if not found:
+        return
+    place = [said(axis, ranking.setting[axis]) for axis in ("seq", "dim")]
+    yield f"At {', '.join(filter(None, [*place, more]))}: {_fastest(found)}{_of_the_time(ranking, found)}."
+    if ranking.baseline and not found[0].same_function:
+        yield _in_its_place(ranking, [one for one in found if one.same_function])
+    limit = run.info.get("memory_limit")
+    if limit is not None:
+        within, amount = ranking.cheapest_within(limit), METRICS["total_bytes"].text(limit)
+        yield f"Within {amount}, {_fastest(within) if within else 'none that is ranked is known to fit'}."
+
+
+def _in_its_place(ranking: Ranking, own: Sequence[Place]) -> str:
+    """What can take the baseline's place without training."""
+    name = ranking.baseline
+    if sum(place.same_function for place in ranking.places) == 1:
+        return f"Nothing else here computes the same function as {name}: what takes its place needs training."
+    same = f"those that compute the same function as {name}, and can take its place without training"
+    best = [place for place in own if place.rank == own[0].rank]
+    if [place.row["series"] for place in best] == [name]:
+        return f"None of {same}, is faster than it ({time_text(best[0].row)})."
+    return f"Of {same}, {_fastest(own) if own else 'none is ranked'}."
 
 
 def _fastest(ranked: Sequence[Place]) -> str:
@@ -66,90 +84,119 @@ def _fastest(ranked: Sequence[Place]) -> str:
     names = [f"{place.row['series']} ({time_text(place.row)})" for place in best]
     if len(names) == 1:
         return f"{names[0]} is the fastest"
-    return f"{_listed(names)} are the fastest and cannot be told apart"
+    return f"{listed(names)} are the fastest and cannot be told apart"
 
 
-def _against_baseline(ranking: Ranking, first: Place) -> str:
+def _of_the_time(ranking: Ranking, ranked: Sequence[Place]) -> str:
+    first = ranked[0]
     if not ratio_text(first):
         return ""
-    return f"; {first.row['series']} takes {ratio_text(first)} of the time of {ranking.baseline}"
+    alone = sum(place.rank == first.rank for place in ranked) == 1
+    who = "it" if alone else first.row["series"]
+    return f"; {who} takes {ratio_text(first)} of the time of {ranking.baseline}"
 
 
 def _crossovers(run: Run) -> Iterator[str]:
-    """One sentence for each mechanism that crosses, one for all that never do and that always do."""
+    """One sentence for all mechanisms of which the same is said."""
     found = [one for one in rivalries(run) if one.line.along == "seq"]
-    settings = list(dict.fromkeys(one.setting for one in found))
-    for setting in settings[:SETTINGS]:
-        where = f" ({setting_title(setting.values)})" if len(settings) > 1 else ""
+    for setting, where in _places(one.setting for one in found):
         for metric in COMPARED:
             own = [
                 one for one in found if one.setting is setting and one.metric == metric and one.found.sizes
             ]
-            for text, names in _grouped(own).items():
-                against = f"{METRICS[metric].title} against {own[0].baseline.series}{where}"
-                yield f"{against}, {text}: {_listed(names)}."
+            groups: dict[tuple[str, str], list[Rivalry]] = {}
+            for one in own:
+                groups.setdefault((verdict(one.found, COMPARED[metric]), one.caveat), []).append(one)
+            yield from (f"{where}{_overtaking(group)}." for group in groups.values())
 
 
-def _grouped(found: Sequence[Rivalry]) -> dict[str, list[str]]:
-    """The series of which the same is said, by what is said."""
-    groups: dict[str, list[str]] = {}
-    for one in found:
-        groups.setdefault(said(one), []).append(one.line.series)
-    return groups
+def _overtaking(group: Sequence[Rivalry]) -> str:
+    """What is said of mechanisms that stand alike to the baseline."""
+    one, names = group[0], listed([rivalry.line.series for rivalry in group])
+    baseline, are = one.baseline.series, "is" if len(group) == 1 else "are"
+    than, last = f"{COMPARED[one.metric]} than {baseline}", size_label(int(one.found.sizes[-1]))
+    subject = f"{names} {are}" if one.metric == TIMED else f"In memory (live + peak), {names} {are}"
+    signs = set(one.found.signs)
+    if one.found.crossings or -1 in signs:
+        text = f"{subject} {verdict(one.found, than)}"
+    elif signs == {0}:
+        what = "time" if one.metric == TIMED else "memory (live + peak)"
+        text = f"No difference in {what} from {baseline} is seen for {names}, up to {last}"
+    else:
+        text = f"{subject} not {than} at any length up to {last}"
+    return f"{text}; {one.caveat}" if one.caveat else text
+
+
+#: How a sentence begins that says of a mechanism that something does not grow as declared.
+_SUBJECT = {
+    TIMED: "The time of {} does",
+    "flops": "The FLOPs of {} do",
+    "instructions": "The instructions of {} do",
+    "alloc_bytes": "The memory that {} asks for does",
+}
 
 
 def _growth(run: Run) -> Iterator[str]:
     """Exponents of time; what does not grow as declared."""
     found = [growth for growth in growths(run) if growth.line.along == "seq"]
-    settings = list(dict.fromkeys(growth.setting for growth in found))
-    for setting in settings[:SETTINGS]:
-        where = f" ({setting_title(setting.values)})" if len(settings) > 1 else ""
+    for setting, where in _places(growth.setting for growth in found):
         own = [g for g in found if g.setting is setting]
-        settled = [g for g in own if g.metric == TIMED and g.exponent.trend == "settled"]
+        timed = [g for g in own if g.metric == TIMED]
+        settled = [f"{g.exponent} for {g.line.series}" for g in timed if g.exponent.trend == "settled"]
         if settled:
-            listed = _listed([f"{g.line.series} {g.exponent}" for g in settled])
-            yield f"Exponents of time over the length{where}: {listed}."
-        moving = [g for g in own if g.metric == TIMED and g.exponent.trend in ("rising", "falling")]
+            yield f"{where}In the length n, time grows as n^p with p = {listed(settled)}."
+        moving = [g for g in timed if g.exponent.trend in ("rising", "falling")]
         if moving:
-            listed = _listed([f"{g.line.series} {g.exponent}" for g in moving])
-            yield f"Exponents of time that have not settled{where}: {listed}."
-        for metric in (TIMED, *COUNTED):
-            strangers = [g for g in own if g.metric == metric and g.mismatch]
-            if strangers:
-                listed = _listed([f"{g.line.series} {g.exponent}, declared {g.declared}" for g in strangers])
-                yield f"{METRICS[metric].title} that does not grow as declared{where}: {listed}."
+            names = listed([f"{g.line.series} ({g.exponent})" for g in moving])
+            yield f"{where}The exponent of time has not settled for {names}."
+        for growth in own:
+            if growth.mismatch:
+                subject = _SUBJECT[growth.metric].format(growth.line.series)
+                known = str(growth.exponent).replace(": ", ", ")
+                yield f"{where}{subject} not grow as declared ({growth.declared}): the exponent is {known}."
 
 
 def _ran_out(run: Run) -> Iterator[str]:
-    """From which length on a mechanism runs out of memory or time."""
-    shown = [view for view in views(run) if view.along == "seq"]
-    for view in shown[:SETTINGS]:
-        where = f" ({view.title})" if len(shown) > 1 else ""
-        for series in view.series:
-            rows = view.by_series[series]
+    """From which length on mechanisms run out of memory or time."""
+    shown = [view for view in views(run) if view.along == "seq"][:SETTINGS]
+    for view, where in zip(shown, _begun([view.setting for view in shown]), strict=True):
+        groups: dict[tuple[str, int], list[str]] = {}
+        for series, rows in view.by_series.items():
             first = next((row for row in rows if row["status"] in _RAN_OUT), None)
             if first is not None:
-                what = _RAN_OUT[first["status"]]
-                yield f"{series} {what} from length {size_label(first['seq'])} on{where}."
+                groups.setdefault((first["status"], first["seq"]), []).append(series)
+        for (status, length), names in groups.items():
+            verb = _RAN_OUT[status][len(names) > 1]
+            yield f"{where}{listed(names)} {verb} from length {size_label(length)} on."
 
 
 def _doubts(run: Run) -> Iterator[str]:
     timed = [row for row in rows_of(run) if row["status"] == "ok"]
     flagged = sum(not sound(row, "time_s") for row in timed)
+    cells = f"{counted(len(timed), 'cell')} with numbers"
     if flagged:
-        yield (
-            f"{flagged} of {len(timed)} cells with numbers carry a flag that puts their time in doubt; "
-            "no sentence about time rests on them."
-        )
+        yield f"Flags put the time of {flagged} of {cells} in doubt; no sentence about time rests on it."
     single = sum(by_one_pass(row) for row in timed)
     if single:
         yield (
-            f"{single} of {len(timed)} cells with numbers were timed by one pass; their intervals borrow how "
+            f"One pass had to do for each of {single} of {cells}; the interval of such a cell borrows how "
             "processes and passes of this run differ."
         )
+    if timed and not any(place.rank for ranking in points(run) for place in ranking.places):
+        yield "Nothing is ranked: no time at these points is free of doubt and has an interval."
     if not default_baseline(run) and run.info.get("baseline") not in ("none", "", None):
         yield f"Nothing is compared with a baseline: {run.info['baseline']} is not in this run."
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _places(settings: Iterable[Setting]) -> list[tuple[Setting, str]]:
+    """The first settings, each with how a sentence begins that is about it alone."""
+    first = list(dict.fromkeys(settings))[:SETTINGS]
+    return list(zip(first, _begun([setting.values for setting in first]), strict=True))
+
+
+def _begun(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [f"{words[0].upper()}{words[1:]}: " if words else "" for words in apart(settings)]
+
+
+def _without(setting: Mapping[str, Any], *axes: str) -> dict[str, Any]:
+    return {axis: value for axis, value in setting.items() if axis not in axes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from effbench.frame import Run
 from effbench.metrics import METRICS
+from effbench.words import counted
 
 from ._machine import sentence
 
@@ -15,7 +16,7 @@ def methods(run: Run) -> str:
     parts = [
         f"Costs were measured with effbench {run.info.get('effbench', '')}".rstrip() + ".",
         sentence(run.machine),
-        f"The run has {len(frame)} cells, {int((frame['status'] == 'ok').sum())} of them with numbers.",
+        f"The run has {counted(len(frame), 'cell')}, {(frame['status'] == 'ok').sum()} of them with numbers.",
     ]
     if len(answered):
         processes = [len(run.samples(cell_id)) for cell_id in answered["id"]]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ._annotations import SMALL, TEXT, text_size
+from ._annotations import ROW, SMALL, TEXT, text_size
 from ._style import DPI, Sheet
 
 #: Inches at full size.
@@ -26,18 +26,23 @@ def panel(
     right: float = 0.3,
     left: float = LEFT,
     above: float = 0.0,
+    remark: str = "",
 ) -> tuple[Figure, Axes]:
-    """A figure and its axes; ``above`` is kept free between axes and title. Inches at full size."""
+    """A figure and its axes; ``above`` is kept free between axes and title. Inches at full size.
+
+    ``remark`` is what ``name_axes`` will write; left out, it has one line.
+    """
+    bottom = BOTTOM + ROW * (len(_lines(remark, sheet)) - 1 if remark else 0)
     letters = int(12.5 * sheet.width / sheet.scale)
     heading, lines = wrap(title, int(letters * 0.58)), wrap(setting, letters)
     head = TOP + 0.16 * (len(lines) - 1) + 0.2 * (len(heading) - 1)
-    total = (BOTTOM + height + above + head) * sheet.scale
+    total = (bottom + height + above + head) * sheet.scale
     figure = Figure(figsize=(sheet.width, total), dpi=DPI, facecolor=sheet.ground)
     FigureCanvasAgg(figure)
     wide = sheet.width / sheet.scale
     box = (
         left / wide,
-        BOTTOM * sheet.scale / total,
+        bottom * sheet.scale / total,
         1 - (left + right) / wide,
         height * sheet.scale / total,
     )
@@ -74,13 +79,27 @@ def name_axes(figure: Figure, axes: Axes, sheet: Sheet, x: str, remark: str = ""
     """The name of the x axis, and a remark below it that ends where the axes do, a long one later."""
     axes.set_xlabel(x, size=TEXT * sheet.scale, color=sheet.ink, labelpad=3 * sheet.scale)
     inch = DPI * sheet.scale
-    length = text_size(remark, sheet)[0] if remark else 0.0
-    figure.text(
-        max(axes.bbox.x1, length) / figure.bbox.width,
-        (axes.bbox.y0 - 0.57 * inch) / figure.bbox.height,
-        remark,
-        size=SMALL * sheet.scale,
-        color=sheet.faint,
-        ha="right",
-        va="center",
-    )
+    lines = _lines(remark, sheet)
+    length = max((text_size(line, sheet)[0] for line in lines), default=0.0)
+    for number, line in enumerate(lines):
+        figure.text(
+            max(axes.bbox.x1, length) / figure.bbox.width,
+            (axes.bbox.y0 - (0.57 + number * ROW) * inch) / figure.bbox.height,
+            line,
+            size=SMALL * sheet.scale,
+            color=sheet.faint,
+            ha="right",
+            va="center",
+        )
+
+
+def _lines(remark: str, sheet: Sheet) -> list[str]:
+    """A remark on as many lines as the sheet needs, broken between its parts."""
+    lines: list[str] = []
+    for part in remark.split("; ") if remark else []:
+        longer = f"{lines[-1]}; {part}" if lines else part
+        if lines and text_size(longer, sheet)[0] < sheet.width * DPI:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines

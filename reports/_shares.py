@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from effbench.frame import AXES, Run
 from effbench.metrics import METRICS
+from effbench.words import setting_title
 
 from ._annotations import SMALL, TEXT
 from ._lines import variants_of
 from ._panel import LEFT, name_axes, panel
 from ._style import Sheet, look
-from ._views import setting_title
 
 
 @dataclass(frozen=True)

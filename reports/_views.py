@@ -7,7 +7,6 @@ lengths or widths come as views of single points (``along`` is empty).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +15,10 @@ from typing import Any
 
 from effbench.frame import AXES, Run
 from effbench.lines import Row, once_a_run, rows_of
-from effbench.metrics import size_label
+from effbench.words import said, setting_title
 
 #: The axes along which there are scaling tables and plots, and how they are called.
 ALONG = {"seq": "sequence length", "dim": "width"}
-#: What is said of a setting only where it is not this.
-_USUAL = {
-    "device": "cpu",
-    "compile": False,
-    "gemm": "torch",
-    "precision": "highest",
-    "allocator": "warm",
-    "stack": "{}",
-}
 
 
 @dataclass(frozen=True)
@@ -84,15 +74,10 @@ def views(run: Run) -> list[View]:
     return found + _named("", list(_settings(rest, "", run.varying)))
 
 
-def setting_title(setting: dict[str, Any]) -> str:
-    """Every axis that is fixed in a setting, in words; what is as usual is left out."""
-    return " · ".join(_said(axis, value) for axis, value in setting.items() if _is_said(axis, value))
-
-
 def setting_text(row: Mapping[str, Any], varying: Sequence[str]) -> str:
     """One cell in words: its length, its width and what else varied in the run."""
     axes = dict.fromkeys(("seq", "dim", *varying))
-    return " · ".join(_said(axis, row[axis]) for axis in axes)
+    return " · ".join(said(axis, row[axis]) for axis in axes)
 
 
 def _settings(
@@ -107,47 +92,25 @@ def _settings(
         yield dict(zip(fixed, values, strict=True)), own
 
 
+def named_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A suffix for each setting, fit for a file name: the axes that differ among them, with their values."""
+    differing = [
+        axis for axis in (settings[0] if settings else {}) if len({str(s[axis]) for s in settings}) > 1
+    ]
+    found: list[str] = []
+    for setting in settings:
+        suffix = "".join(f"-{axis}-{_plain(setting[axis])}" for axis in differing)
+        found.append(suffix if suffix not in found else f"{suffix}-{len(found)}")
+    return found
+
+
 def _named(along: str, kept: list[tuple[dict[str, Any], list[Row]]]) -> list[View]:
     """Views whose suffixes name the axes that differ among them."""
-    differing = [axis for axis in (kept[0][0] if kept else {}) if len({str(s[axis]) for s, _ in kept}) > 1]
-    found: list[View] = []
-    taken: set[str] = set()
-    for setting, rows in kept:
-        suffix = "".join(f"-{axis}-{_plain(setting[axis])}" for axis in differing)
-        suffix = suffix if suffix not in taken else f"{suffix}-{len(taken)}"
-        taken.add(suffix)
-        found.append(View(along, setting, rows, suffix))
-    return found
+    suffixes = named_apart([setting for setting, _ in kept])
+    return [
+        View(along, setting, rows, suffix) for (setting, rows), suffix in zip(kept, suffixes, strict=True)
+    ]
 
 
 def _plain(value: Any) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", str(value)).strip("-").lower()[:40]
-
-
-def _is_said(axis: str, value: Any) -> bool:
-    return axis not in _USUAL or bool(value != _USUAL[axis])
-
-
-def _said(axis: str, value: Any) -> str:
-    match axis:
-        case "seq":
-            return f"length {size_label(int(value))}"
-        case "dim":
-            return f"width {value}"
-        case "causal":
-            return "causal" if value else "not causal"
-        case "threads":
-            return f"{value} thread{'' if value == 1 else 's'}"
-        case "heads":
-            return f"{value} head{'' if value == 1 else 's'}"
-        case "batch" | "gemm" | "precision" | "allocator":
-            return f"{axis} {value}"
-        case "compile":
-            return "compiled" if value else "eager"
-        case "stack":
-            parts = json.loads(value).items()
-            return " ".join(f"{name.replace('_', '-')} {part}" for name, part in parts) or "no stack"
-        case "level":
-            return f"{value} level"
-        case _:
-            return str(value)

@@ -14,12 +14,12 @@ from effbench.against import product_of
 from effbench.frame import AXES, Run
 from effbench.metrics import step_label
 from effbench.plausibility import sound
+from effbench.words import setting_title
 
 from ._annotations import TEXT
 from ._lines import variants_of
 from ._panel import name_axes, panel
 from ._style import DPI, Sheet, look
-from ._views import setting_title
 
 #: Behind a name: a flag puts its time in doubt; not everyone there multiplied matrices with the same code.
 DOUBT, OTHER_PRODUCT = "†", "‡"

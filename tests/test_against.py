@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from effbench.against import about, default_baseline, rivalries, same_function, verdict
+import pytest
+
+from effbench.against import about, brief, default_baseline, rivalries, same_function, verdict
+from effbench.crossover import Overtaking
 from effbench.frame import Run, load_run
 from effbench.record import Memory
 from tests.synthetic import WIDTHS, describe, make_cell, measured, write_run
@@ -87,7 +90,7 @@ def test_a_finding_by_a_single_pass_says_so(tmp_path: Path) -> None:
 
     run = a_run(tmp_path, {"mha-sdpa": square, "linear": line}, flags=flags)
     caveats = {r.metric: r.caveat for r in rivalries(run)}
-    assert caveats == {"time_s": "by one pass at 32K, 64K", "total_bytes": ""}
+    assert caveats == {"time_s": "one pass only at 32K and 64K", "total_bytes": ""}
 
 
 def test_a_width_is_a_size_too(tmp_path: Path) -> None:
@@ -123,7 +126,7 @@ def test_another_provider_is_never_a_finding(tmp_path: Path) -> None:
     assert linear.tiled is not None
     assert verdict(linear.other_product, "faster").startswith("faster from ≈ 2.4")
     assert verdict(linear.tiled, "faster").startswith("faster from ≈ 4.8")
-    assert verdict(linear.found, "faster") == "no length with a sound number on both sides"
+    assert verdict(linear.found, "faster") == "no length with sound numbers on both sides"
     assert found["fnet"].is_finding
     assert found["fnet"].other_product is None
 
@@ -141,6 +144,26 @@ def test_lengths_of_one_provider_are_a_finding_and_the_others_stand_apart(tmp_pa
     assert rivalry.other_product is not None
     assert rivalry.other_product.sizes == (16384, 32768, 65536)
     assert rivalry.tiled is None
+
+
+@pytest.mark.parametrize(
+    ("signs", "said", "briefly"),
+    [
+        ((-1, -1, 0), "faster at 1K to 2K; no difference seen at 4K", "up to 2K only"),
+        ((-1, 0, -1), "faster at 1K; no difference seen at 2K; faster at 4K", "4K"),
+        ((0, -1, -1), "faster from 2K on; no difference seen below", "2K"),
+        ((0, 1, 1), "not faster: none up to 4K", "none up to 4K"),
+        ((-1, -1, -1), "faster at every length measured (1K to 4K)", "1K, the shortest"),
+        ((0, 0, 0), "no difference seen (1K to 4K)", "none up to 4K"),
+    ],
+)
+def test_what_is_said_where_nothing_crosses(signs: tuple[int, ...], said: str, briefly: str) -> None:
+    found = Overtaking((1024.0, 2048.0, 4096.0), signs, ())
+    assert (verdict(found, "faster"), brief(found)) == (said, briefly)
+
+
+def test_a_single_size_is_no_range() -> None:
+    assert verdict(Overtaking((1024.0,), (-1,), ()), "faster") == "faster at 1K"
 
 
 def test_what_computes_the_same(tmp_path: Path) -> None:

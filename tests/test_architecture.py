@@ -76,10 +76,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fit": set(),
     "crossover": set(),
     "lines": {"frame"},
+    "words": {"metrics"},
+    "bars": set(),
     "salvage": {"frame", "record", "store"},
     "reading": {"frame", "quantity", "ranking", "salvage"},
-    "against": {"crossover", "frame", "lines", "metrics", "plausibility", "stats"},
-    "ranking": {"against", "frame", "grammar", "lines", "metrics", "plausibility"},
+    "against": {"crossover", "frame", "lines", "metrics", "plausibility", "stats", "words"},
+    "ranking": {"against", "frame", "grammar", "lines", "metrics", "plausibility", "words"},
     "scaling": {"cell", "fit", "frame", "growth", "lines", "plausibility"},
     "claims": {"suite"},
     "evidence": {"against", "claims", "frame", "lines", "metrics", "plausibility"},
@@ -135,7 +137,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pytest_plugin": {"api"},
     "listing": {"metrics", "plan", "registry", "session"},
     "progress": {"cell", "metrics", "record", "runner"},
-    "summary": {"against", "frame", "lines", "metrics", "plausibility", "ranking", "scaling"},
+    "summary": {
+        *("against", "bars", "frame", "lines", "metrics", "plausibility", "ranking", "scaling", "words"),
+    },
     "__init__": {"api", "frame"},
     "__main__": {"cli"},
 }
@@ -155,6 +159,8 @@ REPORT_MAY = {
         "against",
         "ranking",
         "roofline",
+        "bars",
+        "words",
     )
 }
 

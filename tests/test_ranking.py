@@ -66,6 +66,16 @@ def test_fastest_first_and_what_cannot_be_told_apart_shares_a_rank(ranking: Rank
         "aft-full": None,
     }
     assert list(ranks)[:5] == ["fnet", "linear", "aft-simple", "mha-sdpa", "mha"]
+    texts = [place.rank_text for place in ranking.places]
+    assert texts == ["1", "2=", "2=", "4", "5", "–", "–", ""]
+
+
+def test_groups_hold_everyone_once_in_the_order_of_the_ranking(ranking: Ranking) -> None:
+    (same, exact), (other, others) = ranking.groups
+    assert (same, other) == ("the same function as mha-sdpa", "other functions, which need training")
+    assert [place.row["series"] for place in exact] == ["mha-sdpa", "mha"]
+    assert [place.rank for place in others][:3] == [1, 2, 2]
+    assert len(exact) + len(others) == len(ranking.places)
 
 
 def test_who_has_no_rank_says_why(ranking: Ranking) -> None:
@@ -73,6 +83,15 @@ def test_who_has_no_rank_says_why(ranking: Ranking) -> None:
     assert notes["synthesizer-dense"] == "other matrix product (onednn)"
     assert notes["aft-conv"] == "not ranked: unsteady"
     assert notes["linear"] == ""
+
+
+def test_a_time_without_an_interval_has_no_rank(tmp_path: Path) -> None:
+    """One process in the whole run: nothing says how processes differ, so a tenth is no difference either."""
+    cells = [make_cell("mha-sdpa"), make_cell("linear")]
+    run = load_run(write_run(tmp_path, cells, [measured(cells[0], [0.1]), measured(cells[1], [0.01])]))
+    (ranking,) = rankings(run, {"seq": 1024})
+    assert [place.rank for place in ranking.places] == [None, None]
+    assert {place.note for place in ranking.places} == {"not ranked: its time has no interval"}
 
 
 def test_who_computes_the_same_as_the_baseline(ranking: Ranking) -> None:

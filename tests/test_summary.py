@@ -72,7 +72,7 @@ def test_the_answer_at_a_point(example: Run) -> None:
 
 
 def test_what_is_missing_is_said(example: Run) -> None:
-    assert "1 of 110 cells have no answer yet" in printed(example, 120)
+    assert "1 of 110 cells has no answer yet" in printed(example, 120)
 
 
 def test_a_run_of_one_point_answers_by_itself(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_every_cell_without_numbers_is_listed_with_its_cause(example: Run) -> No
 
 
 def test_an_unfinished_run_says_what_is_missing(example: Run, tmp_path: Path) -> None:
-    assert "(interrupted): 1 of 110 cells have no answer yet" in rendered(example, tmp_path)["report.md"]
+    assert "(interrupted): 1 of 110 cells has no answer yet" in rendered(example, tmp_path)["report.md"]
 
 
 def test_the_report_says_what_it_does_not_say_and_on_what_it_ran(example: Run, tmp_path: Path) -> None:
@@ -128,13 +128,14 @@ def test_markdown_shows_every_picture_it_wrote(example: Run, tmp_path: Path) -> 
     assert {
         *(f"{what}-by-{along}.png" for what in PLOTTED for along in ("seq", "dim")),
         "roofline.png",
+        "ranking.png",
     } == shown
 
 
 def test_the_page_needs_no_network(example: Run, tmp_path: Path) -> None:
     text = rendered(example, tmp_path)["report.html"]
     markup = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
-    assert markup.count('src="data:image/png;base64,') == 11
+    assert markup.count('src="data:image/png;base64,') == 12
     assert not re.search(r'(?:src|href)="(?!data:|#)', markup)
     assert "default-src 'none'" in markup
 

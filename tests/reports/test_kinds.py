@@ -27,7 +27,7 @@ from effbench.reports._tables import scaling_table, tabulated
 from effbench.reports._views import views
 from effbench.reports._winners import squares_of
 from tests.reports.test_figures import inside
-from tests.synthetic import make_cell, measured, write_example, write_run
+from tests.synthetic import failed, make_cell, measured, write_example, write_run
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,97 @@ def words(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
 
 
-@pytest.mark.parametrize("name", ["speedup-by-seq", "speedup-by-dim", "roofline"])
+@pytest.mark.parametrize("name", ["speedup-by-seq", "speedup-by-dim", "roofline", "ranking"])
 @pytest.mark.parametrize("sheet", [LIGHT, DARK, COLUMN], ids=["light", "dark", "column"])
 def test_nothing_is_cut_off(example: Run, name: str, sheet: Sheet) -> None:
     inside(drawn(example, name, sheet))
+
+
+#: Name -> (seconds, MiB): a tie, one that needs no training, and one that holds much.
+POINT = {"mha-sdpa": (0.1, 40), "mha": (0.14, 900), "linear": (0.0300, 20), "aft-simple": (0.0301, 30)}
+
+
+@pytest.fixture(scope="module")
+def point(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One point: a tie, one in doubt, one by another provider, one that failed; asked within 100 MiB."""
+    cells = [make_cell(name, seq=8192) for name in [*POINT, "unsteady", "aft-full", "broken"]]
+    records = [failed(cells[-1], "oom", "out of memory")]
+    for cell in cells[:-1]:
+        seconds, mib = POINT.get(cell.mechanism, (0.2, 50))
+        records += [
+            measured(
+                cell,
+                [seconds * factor] * 3,
+                round=number,
+                process=f"p{number}",
+                path={"gemm": "onednn" if cell.mechanism == "aft-full" else "torch"},
+                flags=["unsteady"] if cell.mechanism == "unsteady" else [],
+                memory=Memory(peak_bytes=(mib - 10) * 2**20, alloc_bytes=2**20, live_bytes=10 * 2**20),
+            )
+            for number, factor in enumerate((0.97, 1.0, 1.03))
+        ]
+    folder = write_run(tmp_path_factory.mktemp("point"), cells, records, memory_limit=100 * 2**20)
+    return load_run(folder)
+
+
+@pytest.mark.parametrize("name", ["ranking", "ranking-memory"])
+@pytest.mark.parametrize("sheet", [LIGHT, DARK, COLUMN], ids=["light", "dark", "column"])
+def test_no_bar_is_cut_off_and_no_text_hides_another(point: Run, name: str, sheet: Sheet) -> None:
+    figure = drawn(point, name, sheet)
+    inside(figure)
+    boxes = [
+        text.get_window_extent()
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip()
+    ]
+    for one, other in combinations(boxes, 2):
+        across = min(one.x1, other.x1) - max(one.x0, other.x0)
+        along = min(one.y1, other.y1) - max(one.y0, other.y0)
+        assert min(across, along) <= 0.2 * min(one.height, other.height)
+
+
+def test_bars_show_ranks_groups_intervals_and_why_there_is_none(point: Run) -> None:
+    figure = drawn(point, "ranking")
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "mha-sdpa  3",
+        "mha  4",
+        "linear  1=",
+        "aft-simple  1=",
+        "unsteady  –",
+        "aft-full  –",
+        "broken",
+    ]
+    text = words(figure)
+    for part in ("the same function as mha-sdpa", "other functions, which need training", "OOM"):
+        assert part in text
+    assert "whisker: 95 % interval; hollow: not ranked; = tie; ‡ other matrix product; † flagged" in text
+    assert re.search(r"200 ms ±\d % †", text)
+    assert re.search(r"200 ms ±\d % ‡", text)
+    whiskers = [line.get_xdata() for line in axes.lines if line.get_gid() == "interval"]
+    across = [ends for ends in whiskers if ends[0] < ends[1]]
+    assert len(across) == 6  # all but the one that failed
+    low, high = across[0]
+    assert low < 0.1 < high
+    bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert [bar.get_x() for bar in bars] == [0.0] * 6
+    assert bars[0].get_width() == pytest.approx(0.1, rel=0.01)
+    ground = (1.0, 1.0, 1.0, 1.0)
+    assert [bar.get_facecolor() == ground for bar in bars] == [False] * 4 + [True] * 2
+
+
+def test_bars_of_memory_show_the_limit_and_who_is_beyond_it(point: Run) -> None:
+    axes = drawn(point, "ranking-memory").axes[0]
+    (limit,) = (line for line in axes.lines if line.get_gid() == "limit")
+    assert list(limit.get_xdata()) == [100 * 2**20] * 2
+    assert axes.get_xscale() == "log"  # 20 MiB and 900
+    assert "hollow: over the limit" in words(axes.figure)
+    hatched = [patch for patch in axes.patches if patch.get_hatch()]
+    assert len(hatched) == 5  # the peak of each that fits, above what was in place
+
+
+def test_no_limit_no_bars_of_memory(example: Run) -> None:
+    assert not any(picture.name.startswith("ranking-memory") for picture in pictures(example))
 
 
 def test_bands_and_slopes_are_drawn_where_they_mean_something(example: Run) -> None:
