@@ -125,7 +125,7 @@ def onset(run: Run, of: Where, to: Where, metric: str) -> Onset:
     ]
     pairs = sorted((pair for pair in pairs if same_product(run, *pair)), key=lambda pair: int(pair[0]["seq"]))
     if not pairs:
-        raise Missing(f"no length has a sound {METRICS[metric].title} of both {of} and {to}")
+        raise Missing(f"at no length there is a sound number of both {of} and {to}")
     found = met(run, pairs, metric, "seq")
     words, turns = brief(found), {crossing.to for crossing in found.measured}
     if turns == {"cheaper"} and len(found.measured) == 1:

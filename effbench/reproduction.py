@@ -213,8 +213,10 @@ def _of_reach(run: Run, claim: Reach) -> Outcome:
         return replace(blank, reason=str(missing))
     found = replace(blank, measured=f"{'' if end else '≥ '}{number(far / near)} ({far} over {near} tokens)")
     if stop not in _OUT_OF_MEMORY:
-        ended = f"ended with {stop}" if stop else "was not asked"
-        return replace(found, reason=f"{claim.to_cell}: what is longer {ended}, not for want of memory")
+        ended = (
+            f"the next length ended with {stop}, not for want of memory" if stop else "none longer was asked"
+        )
+        return replace(found, reason=f"{claim.to_cell}: {ended}")
     if far / near >= claim.least:
         return replace(found, verdict="holds")
     if end in _OUT_OF_MEMORY:

@@ -267,14 +267,14 @@ REACH = BEGIN + "kind = 'reach'\nof.mechanism = 'new'\nto.mechanism = 'old'\n"
             "ooooo",
             "not comparable",
             "≥ 1 (16384 over 16384 tokens)",
-            "old: what is longer was not asked",
+            "old: none longer was asked",
         ),
         (
             "ooooo",
             "ooTTT",
             "not comparable",
             "≥ 8 (16384 over 2048 tokens)",
-            "old: what is longer ended with tim",
+            "old: the next length ended with tim",
         ),
         ("MMMMM", "ooMMM", "not comparable", "", "new: no length ran"),
     ],
@@ -337,7 +337,7 @@ def test_what_is_missing_leaves_the_other_kinds_open(tmp_path: Path) -> None:
     run = a_run(tmp_path, {"new": flat(0.1), "slow": flat(0.2)}, flags={"slow": ["loaded"]})
     found = judged(run, SOONER)
     assert (found.verdict, found.measured) == ("not comparable", "")
-    assert "over slow: no length has a sound Time of both new and slow" in found.reason
+    assert "over slow: at no length there is a sound number of both new and slow" in found.reason
     assert "over fast: no cell of this run is fast" in found.reason
     assert judged(run, REACH + "printed = 8").reason == "no cell of this run is old"
 
