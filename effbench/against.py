@@ -82,7 +82,7 @@ def _rivalry(run: Run, setting: Setting, line: Line, base: Line, tiled: Line | N
     pairs = _pairs(line, base, metric)
     same = [pair for pair in pairs if same_product(run, *pair)]
     others = [pair for pair in pairs if not same_product(run, *pair)]
-    found = _overtaking(run, same, metric, line.along)
+    found = met(run, same, metric, line.along)
     if not others:
         return Rivalry(setting, line, base, metric, found)
     exact = [] if tiled is None or tiled is line else _pairs(line, tiled, metric)
@@ -93,8 +93,8 @@ def _rivalry(run: Run, setting: Setting, line: Line, base: Line, tiled: Line | N
         base,
         metric,
         found,
-        _overtaking(run, others, metric, line.along),
-        _overtaking(run, exact, metric, line.along) if exact else None,
+        met(run, others, metric, line.along),
+        met(run, exact, metric, line.along) if exact else None,
     )
 
 
@@ -120,7 +120,8 @@ def product_of(run: Run, cell_id: str) -> str:
     return answer.path.get("gemm", "") if answer else ""
 
 
-def _overtaking(run: Run, pairs: Sequence[tuple[Row, Row]], metric: str, along: str) -> Overtaking:
+def met(run: Run, pairs: Sequence[tuple[Row, Row]], metric: str, along: str) -> Overtaking:
+    """What becomes of the ratio of pairs of rows, (one's, the other's), over their sizes."""
     ratios = [own[metric] / base[metric] for own, base in pairs]
     intervals = [ratio_of(run, own, base, metric) for own, base in pairs]
     return overtaking([own[along] for own, _ in pairs], ratios, intervals)

@@ -105,6 +105,13 @@ def run(
 @app.command()
 def reproduce(
     suite: Annotated[str, typer.Argument(help="A suite with claims: paper-enwik8, or the path of one.")],
+    mechanism: options.Mechanism = None,
+    seq: options.Seq = None,
+    dim: options.Dim = None,
+    batch: options.Batch = None,
+    heads: options.Heads = None,
+    level: options.Level = None,
+    stack: options.Stack = None,
     device: options.Device = None,
     threads: options.Threads = None,
     gemm: options.Gemm = None,
@@ -133,7 +140,7 @@ def reproduce(
 
         axes = options.axes(locals())
         request = options.request(
-            suite, axes, None, [], [], None, memory_limit, cell_timeout, budget, out, fresh
+            suite, axes, mechanism, [], [], None, memory_limit, cell_timeout, budget, out, fresh
         )
         found = measure_and_show(request)
     outcomes = judge(found, claims)

@@ -41,6 +41,7 @@ def describe(spec: str, source: str) -> dict[str, Any]:
         "reference": mechanism.reference is not None,
         "flops": mechanism.flops is not None,
         "needed": mechanism.needed is not None,
+        "step_flops": mechanism.step_flops is not None,
         "supports": mechanism.supports is not None,
         "origin": registry.origin(spec),
         "file": getattr(module, "__file__", None) or "",
@@ -83,14 +84,27 @@ def _undecodable(cell: Cell) -> str | None:
 def formula(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
     """FLOPs by kind of one pass in closed form; None where the mechanism has none for this cell.
 
-    Closed forms are of whole sequences: there is none of what goes token by token.
+    What goes token by token has a form of its own: decoding is one step, and generating the sum of all.
     """
+    if cell.mode in STEPWISE:
+        return _of_steps(mechanism, cell)
     return _evaluated(mechanism.flops, mechanism, cell)
 
 
 def needed(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
     """The same without work on what no output depends on, such as the masked half of causal tiles."""
     return _evaluated(mechanism.needed, mechanism, cell)
+
+
+def _of_steps(mechanism: Mechanism, cell: Cell) -> dict[str, float] | None:
+    if mechanism.step_flops is None or unsupported(mechanism, cell):
+        return None
+    work = dict.fromkeys(vars(Flops()), 0.0)
+    for context in range(cell.seq) if cell.mode == "generate" else (cell.seq,):
+        shape = Shape(batch=cell.batch, seq=context, dim=cell.dim, heads=cell.heads)
+        for kind, value in vars(mechanism.step_flops(shape, **cell.options)).items():
+            work[kind] += value
+    return work
 
 
 def _evaluated(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping
 
-from effbench.cell import Budget, Cell
+from effbench.cell import STEPWISE, Budget, Cell
 from effbench.record import Record
 
 _TRANSCENDENTAL = 15  # FLOPs that one is worth on a processor with wide vectors
+_CALLS = 1e7  # FLOPs made in the time that it takes to call the operators of a pass, or of a step of many
 _OVERHEAD_S = 0.4  # a visit's processes, before anything was measured
 _WARM_UP_S = 0.1
 _SLOW_S = 0.3
@@ -47,7 +48,7 @@ class Estimate:
         if (scaled := self.from_line(cell)) is not None:
             return scaled
         everyone = own or {i: pair for line in self._seconds.values() for i, pair in line.items()}
-        rates = [seconds / max(self._work(c), 1.0) for c, seconds in everyone.values()]
+        rates = [seconds / self._work(c) for c, seconds in everyone.values()]
         return statistics.median(rates) * self._work(cell) if rates else None
 
     def visit(self, cell: Cell, round_: int = 0) -> float:
@@ -76,15 +77,17 @@ class Estimate:
         return timing + (5 * seconds if round_ == 0 else 0)
 
     def _growth(self, small: Cell, large: Cell) -> float:
-        """How much longer the larger cell takes: by closed-form work, else as length and width squared."""
-        if large.mode == "decode" or (self._formulas.get(small.id) and self._formulas.get(large.id)):
+        """How much longer the larger cell takes: by its work, else as length and width squared."""
+        if large.mode in STEPWISE or (self._formulas.get(small.id) and self._formulas.get(large.id)):
             return max(1.0, self._work(large) / self._work(small))
         return (large.seq / small.seq) ** 2 * (large.dim / small.dim) ** 2 * (large.batch / small.batch)
 
     def _work(self, cell: Cell) -> float:
+        """FLOPs in closed form, or else those of attention, and what the calls cost."""
+        calls = _CALLS * (cell.seq if cell.mode == "generate" else 1)
         formula = self._formulas.get(cell.id)
         if not formula:
             tokens = 1 if cell.mode == "decode" else cell.seq
-            return float(cell.batch * tokens * cell.dim) * (cell.seq + cell.dim)
+            return calls + 4.0 * cell.batch * tokens * cell.dim * (cell.seq + 2 * cell.dim)
         plain = formula["matmul"] + formula["elementwise"] + formula["fft"]
-        return max(1.0, plain + _TRANSCENDENTAL * formula["transcendental"])
+        return calls + plain + _TRANSCENDENTAL * formula["transcendental"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from effbench.against import ratio_of, same_product
-from effbench.claims import TIMED, Where
+from effbench.against import brief, met, ratio_of, same_product
+from effbench.claim import TIMED, Where
 from effbench.frame import Run
 from effbench.lines import Row, once_a_run, rows_of
 from effbench.metrics import METRICS
@@ -61,12 +61,84 @@ def sound_row(run: Run, where: Where, metric: str) -> Row:
     column = "time_s" if metric in TIMED else metric
     if pd.isna(row[column]):
         raise Missing(f"{where}: {METRICS[column].title} was not measured")
-    flags = [flag for flag in flags_of(row) if flag not in _NO_DOUBT_HERE]
-    if column != "params" and not sound({"status": "ok", "flags": ";".join(flags)}, column):
-        doubtful = [flag for flag in flags if not sound({"status": "ok", "flags": flag}, column)]
+    if column != "params" and (doubtful := _doubtful(row, column)):
         meanings = legend(doubtful)
         raise Missing(f"{where}: " + "; ".join(f"{flag}: {meanings[flag]}" for flag in doubtful))
     return row
+
+
+def _doubtful(row: Row, column: str) -> list[str]:
+    """The flags that put a number in doubt, for what is asked here."""
+    flags = [flag for flag in flags_of(row) if flag not in _NO_DOUBT_HERE]
+    return [flag for flag in flags if not sound({"status": "ok", "flags": flag}, column)]
+
+
+def by_length(run: Run, where: Where) -> dict[int, Row]:
+    """The rows that have all the values given, by their lengths, ascending.
+
+    Raises:
+        Missing: there is none, or there are several of one length.
+    """
+    rows = sorted(matching(run, where), key=lambda row: int(row["seq"]))
+    found = {int(row["seq"]): row for row in rows}
+    if not rows:
+        raise Missing(not_asked(where))
+    if len(found) < len(rows):
+        raise Missing(f"several cells of this run are {where} at one length")
+    return found
+
+
+def reached(run: Run, where: Where) -> tuple[int, str]:
+    """The longest length that ran, and the status of the next one; nothing where no longer one was asked.
+
+    Raises:
+        Missing: there is no such cell, or none that ran.
+    """
+    rows = by_length(run, where)
+    longest = max((length for length, row in rows.items() if row["status"] == "ok"), default=None)
+    if longest is None:
+        raise Missing(f"{where}: no length ran")
+    beyond = next((row for length, row in rows.items() if length > longest), None)
+    return longest, "" if beyond is None else str(beyond["status"])
+
+
+@dataclass(frozen=True)
+class Onset:
+    """From which length on something costs less: an interval, 0 or infinite where it is open."""
+
+    low: float
+    high: float
+    words: str
+
+
+def onset(run: Run, of: Where, to: Where, metric: str) -> Onset:
+    """The length from which on one costs less than the other.
+
+    Raises:
+        Missing: no length has a sound number on both sides, or they do not tell the two apart.
+    """
+    own, other = by_length(run, of), by_length(run, to)
+    pairs = [
+        (own[length], other[length])
+        for length in own.keys() & other.keys()
+        if all(_usable(row, metric) for row in (own[length], other[length]))
+    ]
+    pairs = sorted((pair for pair in pairs if same_product(run, *pair)), key=lambda pair: int(pair[0]["seq"]))
+    if not pairs:
+        raise Missing(f"at no length there is a sound number of both {of} and {to}")
+    found = met(run, pairs, metric, "seq")
+    words, turns = brief(found), {crossing.to for crossing in found.measured}
+    if turns == {"cheaper"} and len(found.measured) == 1:
+        return Onset(found.measured[0].low, found.measured[0].high, words)
+    if not turns and set(found.signs) <= {-1, 0} and found.cheaper_from is not None:
+        return Onset(0.0, found.cheaper_from, words)
+    if not turns and set(found.signs) == {1}:
+        return Onset(found.sizes[-1], math.inf, words)
+    raise Missing(f"{of} and {to} cross more than once, or never for certain: {words}")
+
+
+def _usable(row: Row, metric: str) -> bool:
+    return bool(row["status"] == "ok" and pd.notna(row[metric]) and not _doubtful(row, metric))
 
 
 def not_asked(where: Where) -> str:

@@ -129,7 +129,9 @@ METRICS: dict[str, Metric] = {
         gate=Gate(relative=0.001, absolute=16 * 1024),
     ),
     "live_bytes": Metric(title="Memory in place", unit="B", better="lower", format=binary_bytes),
-    "state_bytes": Metric(title="State of decoding", unit="B", better="lower", format=binary_bytes),
+    "state_bytes": Metric(
+        title="State of decoding", unit="B", better="lower", format=binary_bytes, gate=Gate(relative=0.001)
+    ),
     "flops": Metric(
         title="FLOPs", unit="FLOP", better="lower", format=_decimal("FLOP"), gate=Gate(relative=1e-6)
     ),

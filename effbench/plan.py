@@ -35,6 +35,7 @@ class Description:
     reference: bool = False
     flops: bool = False
     needed: bool = False
+    step_flops: bool = False
     supports: bool = False
     origin: str = ""
     source: str = ""

@@ -69,6 +69,7 @@ class Mechanism:
     complexity: Complexity | None = None
     flops: Callable[..., Flops] | None = None
     needed: Callable[..., Flops] | None = None  # likewise, without the dead parts of tiles
+    step_flops: Callable[..., Flops] | None = None  # step_flops(shape): of one more token after shape.seq
     fixed_length: bool = False
     positional: bool = False  # knows where tokens stand, so that a model adds no position embedding
     same_as: str = ""

@@ -2,7 +2,8 @@
 
 A ratio holds where its whole interval lies within what the claim allows, and does not hold where all of it
 lies outside; an interval across a bound decides nothing. An exponent likewise, by its range. An order holds
-where every pair of neighbouring groups is decidedly in it, and does not where a pair is decidedly not.
+where every pair of neighbouring groups is decidedly in it, and does not where a pair is decidedly not. What
+comes sooner does so where its whole interval of lengths is at or below the other's.
 Nothing rests on a cell that failed or carries a flag which puts the number in doubt.
 """
 
@@ -13,8 +14,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from effbench.claims import TIMED, Beside, Claim, Claims, Growth, Order, Ratio
-from effbench.evidence import Missing, matching, not_asked, number, ratio, sound_row
+from effbench.claim import TIMED, Beside, Claim, Growth, Order, Ratio, Reach, Sooner, Statement
+from effbench.claims import Claims
+from effbench.evidence import Missing, matching, not_asked, number, onset, ratio, reached, sound_row
 from effbench.fit import Exponent
 from effbench.frame import Run
 from effbench.lines import Line, Row, Setting
@@ -23,6 +25,7 @@ from effbench.ranking import time_text
 from effbench.scaling import growth_of
 
 Verdict = Literal["holds", "does not hold", "not comparable"]
+_OUT_OF_MEMORY = ("oom", "oom-predicted")
 #: Parameters that differ by more are said beside a ratio.
 _SAME_CAPACITY = 1.1
 
@@ -62,13 +65,19 @@ def _outcome(run: Run, claim: Claim, claims: Claims) -> Outcome:
             found = _of_growth(run, claim)
         case Order():
             found = _of_order(run, claim)
+        case Reach():
+            found = _of_reach(run, claim)
+        case Sooner():
+            found = _of_sooner(run, claim)
+        case Statement():
+            found = Outcome(claim, "not comparable", claim.printed, "", "")
     source = claims.sources[claim.source]
     reason = claim.not_comparable
     if isinstance(claim, Ratio) and claim.metric in TIMED and source.device == "tpu":
         reason = reason or f"printed on {source.hardware}, whose matrix units have no like here"
     if not reason:
         return found
-    reason = reason if found.measured else f"{reason}; {found.reason}"
+    reason = "; ".join(filter(None, [reason, "" if found.measured else found.reason]))
     return replace(found, verdict="not comparable", reason=reason)
 
 
@@ -194,6 +203,46 @@ def _of_order(run: Run, claim: Order) -> Outcome:
         measured,
         "; ".join(wrong or [*missing, *(f"undecided: {pair}" for pair in undecided)]),
     )
+
+
+def _of_reach(run: Run, claim: Reach) -> Outcome:
+    blank = Outcome(claim, "not comparable", number(claim.printed), f"≥ {number(claim.least)}", "")
+    try:
+        (far, end), (near, stop) = reached(run, claim.of_cell), reached(run, claim.to_cell)
+    except Missing as missing:
+        return replace(blank, reason=str(missing))
+    found = replace(blank, measured=f"{'' if end else '≥ '}{number(far / near)} ({far} over {near} tokens)")
+    if stop not in _OUT_OF_MEMORY:
+        ended = (
+            f"the next length ended with {stop}, not for want of memory" if stop else "none longer was asked"
+        )
+        return replace(found, reason=f"{claim.to_cell}: {ended}")
+    if far / near >= claim.least:
+        return replace(found, verdict="holds")
+    if end in _OUT_OF_MEMORY:
+        return replace(found, verdict="does not hold")
+    return replace(found, reason=f"{claim.of_cell}: how far it goes was not measured to its end")
+
+
+def _of_sooner(run: Run, claim: Sooner) -> Outcome:
+    sides = (claim.first, claim.second)
+    blank = Outcome(claim, "not comparable", claim.printed, f"{sides[0].says} < {sides[1].says}", "")
+    found, missing = [], []
+    for one in sides:
+        try:
+            found.append(onset(run, *claim.rivals(one), one.metric))
+        except Missing as reason:
+            missing.append(f"{one.says}: {reason}")
+    if missing:
+        return replace(blank, reason="; ".join(missing))
+    first, second = found
+    measured = ", ".join(f"{one.says} {at.words}" for one, at in zip(sides, found, strict=True))
+    blank = replace(blank, measured=measured)
+    if first.high <= second.low:
+        return replace(blank, verdict="holds")
+    if second.high <= first.low:
+        return replace(blank, verdict="does not hold")
+    return replace(blank, reason="too close to call: the two lengths may be the same")
 
 
 def _within(interval: tuple[float, float], allowed: tuple[float, float]) -> tuple[Verdict, str]:

@@ -7,19 +7,22 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from effbench.claims import Claims, Ratio
+from effbench.claim import Ratio
+from effbench.claims import Claims
 from effbench.frame import Run
 from effbench.reproduction import Outcome
 from effbench.summary import show
 
 _HEADER = ("Claim", "Printed", "Holds if", "Here", "Verdict")
-_RULE = """A ratio holds where its whole 95 % interval lies within the range of the third column, and does
-not hold where all of it lies outside; an interval across a bound decides nothing. An exponent likewise,
-by the range that holds it for large sizes. An order holds where each cell of a group is decidedly below
-each of the groups after it. Nothing rests on a cell that failed or that carries a flag which puts the
-number in doubt; ratios of times that were printed for a TPU are shown and not judged. Lines with an arrow
-stand beside the claim above them and are not judged. Batch sizes and processors are not the paper's: what
-is reproduced is a direction, and a size within a factor."""
+_RULE = """A ratio holds where its whole 95 % interval lies within the range of the third column, and
+does not hold where all of it lies outside; an interval across a bound decides nothing. An exponent
+likewise, by the range that holds it for large sizes. An order holds where each cell of a group is
+decidedly below each of the groups after it. How far a mechanism goes is compared where the other ended
+for want of memory; what comes sooner does so where its whole interval of lengths lies at or below the
+other's. Nothing rests on a cell that failed or that carries a flag which puts the number in doubt;
+ratios of times that were printed for a TPU are shown and not judged. Lines with an arrow stand beside
+the claim above them and are not judged. Batch sizes and processors are not the paper's: what is
+reproduced is a direction, and a size within a factor."""
 
 
 def tell(outcomes: Sequence[Outcome], claims: Claims, console: Console) -> None:

@@ -17,7 +17,7 @@ from effbench.errors import BadInput
 from effbench.judgement import TOO_GOOD, Excuse, Rules
 from effbench.metrics import METRICS, Gate
 
-Metric = Literal["time_s", "instructions", "alloc_bytes", "peak_bytes", "flops"]
+Metric = Literal["time_s", "instructions", "alloc_bytes", "peak_bytes", "state_bytes", "flops"]
 Share = Annotated[float, Field(gt=0, lt=10)]
 
 

@@ -19,7 +19,7 @@ from effbench.paired import Paired
 from effbench.stats import ratio_interval
 
 #: The metrics that are compared, in this order.
-COMPARED = ("time_s", "instructions", "alloc_bytes", "peak_bytes", "flops")
+COMPARED = ("time_s", "instructions", "alloc_bytes", "peak_bytes", "state_bytes", "flops")
 #: Statuses that say the same: too large for this machine and these limits.
 _RAN_OUT = frozenset({"oom", "oom-predicted", "timeout", "skipped"})
 #: Statuses that are the mechanism's own fault.
@@ -65,9 +65,9 @@ def _number(value: Any) -> float | None:
 
 
 def _rows(run: Run) -> dict[str, dict[str, Any]]:
-    """The frame's rows by id, each with the id of the cell that caused its status."""
+    """The frame's rows by id, with the state of decoding and the id of the cell that caused a status."""
     found: dict[str, dict[str, Any]] = {}
-    for row in run.frame.to_dict("records"):
+    for row in run.frame.assign(state_bytes=run.values("state_bytes")).to_dict("records"):
         answer = run.answer(row["id"])
         named = {str(column): value for column, value in row.items()}
         found[row["id"]] = {**named, "caused_by": answer.caused_by if answer else ""}

@@ -99,6 +99,16 @@ def flops(
     )
 
 
+def step_flops(shape: Shape) -> Flops:
+    """One more token, whatever came before it: its outer product joins the state, which its query reads."""
+    b, d, e = shape.batch, shape.dim, shape.dim // shape.heads
+    return Flops(
+        matmul=4 * 2 * b * d * d + 2 * b * d * (e + 1),
+        elementwise=b * d * (3 * e + 19),
+        transcendental=5 * b * d,
+    )
+
+
 MECHANISM = Mechanism(
     name="linear",
     build=LinearAttention,
@@ -108,4 +118,5 @@ MECHANISM = Mechanism(
     complexity=Complexity(time="n d^2", memory="n d"),
     flops=flops,
     needed=partial(flops, pairs=_linear.visible_pairs),
+    step_flops=step_flops,
 )

@@ -76,6 +76,16 @@ def flops(
     )
 
 
+def step_flops(shape: Shape, *, elementwise: int = 5) -> Flops:
+    """One more token, which sees itself and the ``shape.seq`` before it; ``elementwise`` of a score."""
+    b, d, held = shape.batch, shape.dim, shape.seq + 1
+    return Flops(
+        matmul=4 * 2 * b * d * d + 4 * b * held * d,
+        elementwise=elementwise * b * shape.heads * held,
+        transcendental=b * shape.heads * held,
+    )
+
+
 MECHANISM = Mechanism(
     name="mha",
     build=MultiHeadAttention,
@@ -85,4 +95,5 @@ MECHANISM = Mechanism(
     complexity=Complexity(time="n^2 d + n d^2", memory="h n^2 + n d"),
     flops=flops,
     needed=partial(flops, pairs=_parts.visible_pairs),
+    step_flops=step_flops,
 )

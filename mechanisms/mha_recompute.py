@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from effbench.mechanisms import _decode, mha_sdpa
+from effbench.plugin import Flops, Shape
 
 
 class RecomputedAttention(mha_sdpa.FusedAttention):
@@ -31,9 +32,15 @@ class RecomputedAttention(mha_sdpa.FusedAttention):
             return self(*state.held())[:, -1], state
 
 
+def step_flops(shape: Shape) -> Flops:
+    """A whole pass over the ``shape.seq`` tokens and one more."""
+    return mha_sdpa.flops(replace(shape, seq=shape.seq + 1), causal=True)
+
+
 MECHANISM = replace(
     mha_sdpa.MECHANISM,
     name="mha-recompute",
     build=RecomputedAttention,
+    step_flops=step_flops,
     title="MHA, decoded without a cache",
 )

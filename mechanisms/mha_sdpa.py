@@ -7,11 +7,13 @@ Paper: Vaswani et al. 2017, arXiv:1706.03762; the kernel works by tiles as Dao e
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 from torch.nn import functional
 
 from effbench.mechanisms import _parts
-from effbench.mechanisms.mha import MultiHeadAttention, reference
+from effbench.mechanisms.mha import MultiHeadAttention, reference, step_flops
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
@@ -47,5 +49,6 @@ MECHANISM = Mechanism(
     complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
     flops=flops,
     needed=flops,
+    step_flops=partial(step_flops, elementwise=4),
     same_as="mha",
 )

@@ -16,7 +16,7 @@ from functools import partial
 from torch import Tensor
 
 from effbench.mechanisms import _parts, _tiled
-from effbench.mechanisms.mha import MultiHeadAttention, reference
+from effbench.mechanisms.mha import MultiHeadAttention, reference, step_flops
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
@@ -56,5 +56,6 @@ MECHANISM = Mechanism(
     complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
     flops=flops,
     needed=partial(flops, pairs=_parts.visible_pairs),
+    step_flops=step_flops,
     same_as="mha",
 )

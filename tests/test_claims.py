@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from effbench.claims import Growth, Order, Ratio, Where, load_claims, parse_claims, with_claims
+from effbench.claim import Claim, Growth, Order, Ratio, Reach, Sooner, Where
+from effbench.claims import load_claims, parse_claims, with_claims
 from effbench.declaration import describe, unsupported
 from effbench.errors import BadInput
 from effbench.evidence import matching
@@ -55,6 +57,11 @@ def test_the_other_kinds() -> None:
     assert [str(cell) for cell in claim.cells] == ["x seq=8", "y seq=8"]
 
 
+def test_one_mechanism_at_two_lengths_is_no_comparison_of_shapes() -> None:
+    claim = the_only(RATIO.replace("'y'", "'x'") + "printed = 2\nof.seq = 8\nto.seq = 4")
+    assert not claim.same_shape
+
+
 SHAPES = "printed = 2\nof.dim = 256\nof.stack.depth = 24\nto.dim = 512\nto.stack.depth = 12\n"
 
 
@@ -95,6 +102,14 @@ def test_a_ratio_between_shapes_needs_one_at_the_same_shape() -> None:
         (RATIO + "printed = 2\nto.sequence = 3", "c.toml: claim[0].to.sequence (it is faster): unknown key"),
         (RATIO.replace("'ratio'", "'hunch'"), "c.toml: claim[0] (it is faster): Input tag 'hunch' found"),
         (
+            BEGIN + "kind = 'statement'\nprinted = 'x'",
+            "c.toml: claim[0] (it is faster): a statement is not measured: say why in not_comparable",
+        ),
+        (
+            BEGIN + "kind = 'reach'\nof.mechanism = 'x'\nto.mechanism = 'y'\nprinted = 1",
+            "c.toml: claim[0].printed (it is faster): Input should be greater than 1",
+        ),
+        (
             RATIO + "printed = 2\n" + RATIO.removeprefix(SOURCE) + "printed = 3",
             "c.toml: two claims are called 'it is faster'",
         ),
@@ -122,25 +137,55 @@ def described(name: str) -> Description:
     return Description(**{**found, "causal": tuple(found["causal"]), "dtypes": tuple(found["dtypes"])})
 
 
+SUITES = with_claims()
 PAPERS = [name for name in built_in() if name.startswith("paper-") or name == "lra-efficiency"]
 
 
 def test_every_suite_of_a_paper_has_claims() -> None:
-    assert with_claims() == PAPERS
+    assert set(PAPERS) <= set(SUITES)
 
 
-@pytest.mark.parametrize("name", PAPERS)
+def lines_of(claim: Claim) -> list[tuple[Where, str, int]]:
+    """The lines that a claim is about, what they run along, and how many sizes it needs at the least."""
+    match claim:
+        case Growth():
+            return [(claim.of_cell, claim.along, 4)]
+        case Reach():
+            return [(cell, "seq", 2) for cell in (claim.of_cell, claim.to_cell)]
+        case Sooner():
+            return [(cell, "seq", 4) for one in (claim.first, claim.second) for cell in claim.rivals(one)]
+        case _:
+            return []
+
+
+@pytest.mark.parametrize("name", SUITES)
 def test_a_suite_plans_every_cell_that_its_claims_speak_of(name: str) -> None:
     suite = load_suite(name)[1]
     plan = make_plan(suite, [described(mechanism) for mechanism in suite.mechanisms])
     run = build_run(Path(), make_info(plan.cells), [])
     for claim in load_claims(name).claim:
-        if isinstance(claim, Growth):
-            found = [row[claim.along] for row in matching(run, claim.of_cell)]
-            assert len(set(found)) == len(found) >= 4, (claim.name, found)
+        if not isinstance(claim, Ratio | Order):
+            for line, along, least in lines_of(claim):
+                found = [row[along] for row in matching(run, line)]
+                assert len(set(found)) == len(found) >= least, (claim.name, found)
         else:
             counts = {str(cell): len(matching(run, cell)) for cell in claim.cells}
             assert set(counts.values()) == {1}, (claim.name, counts)
+
+
+LIST = re.compile(r"^\| (\d+) \| .* \| (.*) \|$", re.M)
+
+
+def test_every_claim_of_the_list_is_held_somewhere() -> None:
+    """The list of docs/reproductions names the suites; each of their claims says of which it is a part."""
+    page = (Path(__file__).parents[1] / "docs" / "reproductions" / "README.md").read_text()
+    listed = {int(number): set(re.findall(r"`(.*?)`", suites)) for number, suites in LIST.findall(page)}
+    held: dict[int, set[str]] = {}
+    for name in SUITES:
+        for number in (number for claim in load_claims(name).claim for number in claim.numbers):
+            held.setdefault(number, set()).add(name)
+    assert sorted(listed) == list(range(1, 26))
+    assert held == listed
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -192,6 +192,17 @@ def test_recomputing_keeps_the_tokens_and_a_cache_their_keys_and_values() -> Non
     assert sizes == {"mha-sdpa": 2 * rows * 64 * 4, "mha-recompute": rows * 64 * 4}
 
 
+@pytest.mark.parametrize("mode", ["decode", "generate"])
+@pytest.mark.parametrize("name", ["mha", "mha-sdpa", "mha-tiled", "mha-recompute", "linear"])
+def test_the_closed_form_of_steps_is_what_is_counted(name: str, mode: str) -> None:
+    declared, _ = load_mechanism(Registry.installed(MECHANISMS), name)
+    cell = replace(CELL, mechanism=name, mode=mode, batch=2, seq=21, dim=48)
+    declared_work, counted = formula(declared, cell), needed(name, cell)
+    assert declared_work == pytest.approx(counted, rel=1e-3)
+    assert declared_work is not None
+    assert declared_work["matmul"] == counted["matmul"]
+
+
 def test_a_closed_form_of_whole_sequences_is_not_that_of_a_step() -> None:
     declared = mechanism(RunningSum, flops=lambda shape, *, causal, mode: Flops(elementwise=1.0))
     assert formula(declared, CELL) is None

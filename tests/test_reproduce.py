@@ -120,6 +120,8 @@ def test_a_run_is_judged_again_without_measuring(reproduced: Path, monkeypatch: 
         (["quick"], "nothing is claimed of suite 'quick'; there are claims of "),
         (["paper-enwik8", "--from", "nowhere"], "no effbench run in nowhere"),
         (["paper-enwik8", "--threads", "0"], "--threads: 0 is too small, the least is 1"),
+        (["paper-enwik8", "--seq", "0"], "--seq: 0 is too small, the least is 1"),
+        (["paper-enwik8", "--stack", "depth=deep"], "--stack: depth: "),
     ],
 )
 def test_what_it_refuses(words: list[str], message: str) -> None:

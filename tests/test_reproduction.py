@@ -250,3 +250,99 @@ def test_memory_too_little_to_be_seen_decides_nothing(tmp_path: Path) -> None:
     assert "too little to be seen" in found.reason
     half = a_run(tmp_path / "half", {"new": flat(1e-10), "old": flat(0.1)}, level="op")
     assert judged(half, BETWEEN + "printed = 0.5", metric="peak_bytes").verdict == "not comparable"
+
+
+REACH = BEGIN + "kind = 'reach'\nof.mechanism = 'new'\nto.mechanism = 'old'\n"
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "verdict", "shown", "reason"),
+    [
+        ("ooooo", "ooMMM", "holds", "≥ 8 (16384 over 2048 tokens)", ""),
+        ("ooooP", "oMMMM", "holds", "8 (8192 over 1024 tokens)", ""),
+        ("oooMM", "ooPPP", "does not hold", "2 (4096 over 2048 tokens)", ""),
+        ("ooooo", "oooMM", "not comparable", "≥ 4 (16384 over 4096 tokens)", "new: how far it goes was not"),
+        (
+            "ooooo",
+            "ooooo",
+            "not comparable",
+            "≥ 1 (16384 over 16384 tokens)",
+            "old: none longer was asked",
+        ),
+        (
+            "ooooo",
+            "ooTTT",
+            "not comparable",
+            "≥ 8 (16384 over 2048 tokens)",
+            "old: the next length ended with tim",
+        ),
+        ("MMMMM", "ooMMM", "not comparable", "", "new: no length ran"),
+    ],
+)
+def test_a_reach_is_of_what_memory_ended(
+    tmp_path: Path, new: str, old: str, verdict: str, shown: str, reason: str
+) -> None:
+    status = {"M": "oom", "P": "oom-predicted", "T": "timeout"}
+    cells, records = [], []
+    for name, ends in (("new", new), ("old", old)):
+        for seq, end in zip(LENGTHS, ends, strict=True):
+            cells.append(make_cell(name, seq=seq))
+            records.append(
+                measured(cells[-1], [1.0] * 3) if end == "o" else failed(cells[-1], status[end], "too big")
+            )
+    run = load_run(write_run(tmp_path, cells, records))
+    found = judged(run, REACH + "printed = 8")
+    assert (found.verdict, found.measured) == (verdict, shown)
+    assert found.reason.startswith(reason)
+    assert found.allowed == "≥ 5.33"
+
+
+SOONER = (
+    BEGIN
+    + """kind = 'sooner'
+printed = '1 < 2'
+first = {says = 'over slow', metric = 'time_s', of.mechanism = 'new', to.mechanism = 'slow'}
+second = {says = 'over fast', metric = 'time_s', of.mechanism = 'new', to.mechanism = 'fast'}
+"""
+)
+
+
+def power(scale: float, exponent: int) -> Callable[[int], float]:
+    return lambda n: scale * (n / 1024) ** exponent
+
+
+@pytest.mark.parametrize(
+    ("slow", "fast", "verdict", "reason"),
+    [
+        (power(0.03, 2), power(0.007, 2), "holds", ""),
+        (power(0.2, 2), power(0.007, 2), "holds", ""),  # over slow from the shortest on
+        (power(0.03, 2), power(0.001, 1), "holds", ""),  # over fast never
+        (power(0.007, 2), power(0.03, 2), "does not hold", ""),
+        (power(0.03, 2), power(0.03, 2), "not comparable", "too close to call"),
+        (power(0.2, 2), power(0.3, 2), "not comparable", "too close to call"),
+        (power(0.03, 2), power(0.1, 1), "not comparable", "over fast: new and fast cross more than once, or"),
+    ],
+)
+def test_what_comes_sooner(
+    tmp_path: Path, slow: Callable[[int], float], fast: Callable[[int], float], verdict: str, reason: str
+) -> None:
+    run = a_run(tmp_path, {"new": power(0.1, 1), "slow": slow, "fast": fast}, lengths=LENGTHS)
+    found = judged(run, SOONER)
+    assert found.verdict == verdict, found
+    assert found.reason.startswith(reason)
+    assert (not found.measured) == reason.startswith("over fast:")
+
+
+def test_what_is_missing_leaves_the_other_kinds_open(tmp_path: Path) -> None:
+    run = a_run(tmp_path, {"new": flat(0.1), "slow": flat(0.2)}, flags={"slow": ["loaded"]})
+    found = judged(run, SOONER)
+    assert (found.verdict, found.measured) == ("not comparable", "")
+    assert "over slow: at no length there is a sound number of both new and slow" in found.reason
+    assert "over fast: no cell of this run is fast" in found.reason
+    assert judged(run, REACH + "printed = 8").reason == "no cell of this run is old"
+
+
+def test_a_statement_is_said_with_its_reason(tmp_path: Path) -> None:
+    run = a_run(tmp_path, {"new": flat(0.1)})
+    found = judged(run, BEGIN + "kind = 'statement'\nprinted = '28 BLEU'\nnot_comparable = 'quality'")
+    assert (found.verdict, found.printed, found.reason) == ("not comparable", "28 BLEU", "quality")

@@ -56,6 +56,25 @@ def test_times(tmp_path: Path, factor: float, wobble: float, call: str, answer: 
 
 
 @pytest.mark.parametrize(
+    ("state", "call", "answer"),
+    [
+        (2048, "same", "fine"),
+        (2052, "bigger", "worse"),
+        (1024, "smaller", "fine"),
+        (None, "inconclusive", "inconclusive"),
+    ],
+)
+def test_the_state_of_decoding(tmp_path: Path, state: int | None, call: str, answer: str) -> None:
+    cell = make_cell(mode="decode", causal=True)
+    base, head = (
+        timed(cell=cell, memory=Memory(alloc_bytes=100, peak_bytes=100, state_bytes=kept))
+        for kept in (2048, state)
+    )
+    verdict = compared(tmp_path, base, head, (cell,), (cell,))
+    assert (calls(verdict)["state_bytes"], verdict.overall) == (call, answer)
+
+
+@pytest.mark.parametrize(
     ("alloc", "peak", "expected"),
     [
         (1.0, 1.0, ("same", "same")),

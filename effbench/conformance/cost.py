@@ -12,7 +12,7 @@ from effbench.cell import Cell
 from effbench.conformance.trial import Broken, NotApplicable, Trial
 from effbench.growth import terms, value
 from effbench.meters import counts
-from effbench.plugin import Shape
+from effbench.plugin import Flops, Shape
 from effbench.subject import build_subject
 
 _SLACK = 1.1  # terms that grow slower than the declared one, and constants, blur a doubling
@@ -44,13 +44,17 @@ def memory_grows_as_declared(trial: Trial) -> None:
 
 
 def counted_flops_equal_the_closed_form(trial: Trial) -> None:
-    """Products and transforms as counted, op by op, are within 5 % of the declared closed form."""
-    if trial.mechanism.flops is None:
+    """Products and transforms as counted, op by op, are within 5 % of the declared closed form.
+
+    So are those of one more token, where ``step_flops`` is declared and the trial is causal.
+    """
+    whole, step = trial.mechanism.flops, trial.mechanism.step_flops if trial.causal else None
+    if whole is None and step is None:
         raise NotApplicable("it declares no closed form")
-    for mode in ("forward", "train"):
+    for mode in [*(["forward", "train"] if whole else []), *(["decode"] if step else [])]:
         for cell in trial.sizes(576, width=32, mode=mode, dtype=_usual(trial)):
             shape = Shape(batch=cell.batch, seq=cell.seq, dim=cell.dim, heads=cell.heads)
-            declared = trial.mechanism.flops(shape, causal=cell.causal, mode=mode, **cell.options)
+            declared = _declared(trial, shape, cell)
             found = _counted(trial, cell)
             if found["uncounted_ops"]:
                 raise NotApplicable(f"the counter knows no rule for {', '.join(found['uncounted_ops'])}")
@@ -60,6 +64,14 @@ def counted_flops_equal_the_closed_form(trial: Trial) -> None:
                 needed = (found["needed"] or found["counted"])[kind]
                 if not needed * (1 - _AGREE) <= mine <= done * (1 + _AGREE):
                     raise Broken(f"{mode}: declares {mine:.4g} FLOPs of {kind}, {done:.4g} are counted")
+
+
+def _declared(trial: Trial, shape: Shape, cell: Cell) -> Flops:
+    whole, step = trial.mechanism.flops, trial.mechanism.step_flops
+    if cell.mode == "decode" and step is not None:
+        return step(shape, **cell.options)
+    assert whole is not None
+    return whole(shape, causal=cell.causal, mode=cell.mode, **cell.options)
 
 
 def growth(declared: str, small: Cell, large: Cell) -> float:

@@ -273,4 +273,5 @@ SABOTEURS = [
     ("step_equals_forward", declared(StepsWithoutBias)),
     ("memory_grows_as_declared", declared(Toy, complexity=Complexity(time="n^2 d", memory="n d"))),
     ("counted_flops_equal_the_closed_form", declared(Toy, flops=lambda shape, **_: Flops(matmul=1e6))),
+    ("counted_flops_equal_the_closed_form", declared(Toy, step_flops=lambda shape: Flops(matmul=1e6))),
 ]
