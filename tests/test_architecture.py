@@ -55,8 +55,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {
         *("cell", "record", "registry", "plugin", "products", "meters", "ceilings", "environment"),
         *("declaration", "subject", "check", "attention", "conformance", "limits", "dialogue"),
-        *("nvml", "perf", "prediction"),
+        *("nvml", "perf", "prediction", "bytecode"),
     },
+    "bytecode": set(),
     "dialogue": {"subject"},
     "declaration": {
         *("cell", "model", "plugin", "registry", "source", "stack", "stack_flops", "subject"),
