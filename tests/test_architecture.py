@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "record": {"cell"},
     "meters": {"cell", "nvml", "perf"},
     "prediction": {"cell", "meters", "plugin", "subject"},
-    "ceilings": {"products", "environment"},
+    "ceilings": {"products", "environment", "meters"},
     "reversible": set(),
     "model": {"products", "reversible", "stack"},
     "stack_flops": {"plugin", "stack"},
