@@ -10,10 +10,12 @@ from effbench.plan import Plan
 from effbench.visit import Visitor
 
 _CEILINGS_S = 30.0  # for the rates of one dtype on a loaded machine
+_LATER_S = 10.0  # after so long what disturbed a ceiling may be gone
+_LONG_S = 60.0  # a run in which the machine drifts, and in which some seconds more do not matter
 
 
 def keep_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:
-    """Measure what this machine can do, once for an environment; a resumed run keeps what it has.
+    """Measure what this machine can do, once for an environment; a resumed run keeps what was not disturbed.
 
     The first rates are those of the most threads, which ``gemm = auto`` goes by; other devices and numbers
     of threads of the plan stand in ``others``.
@@ -21,21 +23,28 @@ def keep_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:
     digest = visitor.environment
     found = _known(info, digest)
     for (device, threads), dtypes in _settings(plan).items():
-        if set(dtypes) <= set(found.get((device, threads), {}).get("matmul", ())):
+        known = found.get((device, threads), {})
+        if set(dtypes) <= set(known.get("matmul", ())) and not disturbed(known):
             continue
         answer = ask_ceilings(visitor, device, threads, dtypes, precision=_precision(plan))
         if answer.get("status") == "ok":
-            found[device, threads] = answer["ceilings"]
+            found[device, threads] = faster_of(known or answer["ceilings"], answer["ceilings"])
             faster = info["faster"].setdefault(digest, {})
             info["faster"][digest] = {**answer["faster"], **faster}
     _keep(info, digest, found)
 
 
-def raise_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:
-    """Measure again, and keep the faster of each rate.
+def doubtful(info: Mapping[str, Any], visitor: Visitor, *, seconds: float, beaten: bool) -> bool:
+    """Whether the ceilings of a run that took so long shall be measured again at its end.
 
-    For a run with cells that beat its ceilings: these may have been taken while something else ran.
+    So where it was long, where cells beat them, and where something else ran when they were taken.
     """
+    known = info["ceilings"].get(visitor.environment) or {}
+    return seconds > _LONG_S or beaten or (seconds > _LATER_S and disturbed(known))
+
+
+def raise_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:
+    """Measure again at another time, and keep the faster of each rate."""
     found = _known(info, visitor.environment)
     for (device, threads), dtypes in _settings(plan).items():
         answer = ask_ceilings(visitor, device, threads, dtypes, precision=_precision(plan))
@@ -46,14 +55,24 @@ def raise_ceilings(info: dict[str, Any], plan: Plan, visitor: Visitor) -> None:
 
 
 def faster_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Of each rate, with its spread, the faster."""
+    """Of each rate, with its spread, the faster: as good as undisturbed where the slower was undisturbed."""
     rate = next((name for name in one if name.endswith("_per_s")), None)
     if rate is not None:
-        return dict(max(one, other, key=lambda each: float(each[rate])))
+        found = dict(max(one, other, key=lambda each: float(each[rate])))
+        both = all(each.get("disturbed", False) for each in (one, other))
+        return found | ({"disturbed": both} if "disturbed" in found else {})
     return {
         **other,
         **{k: faster_of(v, other[k]) if isinstance(v, Mapping) and k in other else v for k, v in one.items()},
     }
+
+
+def disturbed(ceilings: Mapping[str, Any]) -> bool:
+    """Whether a rate among these was taken only while something else had the cores."""
+    others = [*ceilings.values(), *ceilings.get("others", ())]
+    return bool(ceilings.get("disturbed")) or any(
+        disturbed(branch) for branch in others if isinstance(branch, Mapping)
+    )
 
 
 def _known(info: Mapping[str, Any], digest: str) -> dict[tuple[str, int], dict[str, Any]]:

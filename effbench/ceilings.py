@@ -2,7 +2,8 @@
 
 The threads are torch's current number; the rates name them and the device. A rate is that of the fastest
 repetition, since other processes can only take from it; its ``spread`` is the range of the middle half of
-the repetitions over their median.
+the repetitions over their median. Repetitions during which something else had the cores are made again, some
+times; where they never came out clean the rate is ``disturbed``: what the machine can do is then unknown.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from effbench.meters.neighbours import neighbours
+
 REPETITIONS = 7
 TIME_EACH = 0.25  # seconds that the repetitions of one rate may take
+#: Series of repetitions that are made again because they were not clean, over all rates, and seconds before
+#: each. In a clean one the fastest repetition had a core for this share of its time.
+RETAKES, REST_S, CLEAN = 4, 0.1, 0.9
 SIDES = (128, 256, 512, 1024, 2048, 4096, 8192)  # of square matrices: the largest that fits the time is used
 #: Bytes of a copy's source: far beyond any last-level cache, and within a core's own second level.
 COPIES = {"memory": 128 << 20, "cache": 256 << 10}
@@ -27,15 +33,15 @@ EXP_BYTES = 1 << 20  # of float32: in cache, so that arithmetic bounds it
 
 def measure(dtypes: Iterable[str], device: str = "cpu") -> dict[str, Any]:
     """FLOPs a second by dtype and provider, bytes a second (read plus written), exponentials a second."""
-    sizes = _sizes(device)
+    sizes, retakes = _sizes(device), iter(range(RETAKES))
     with torch.no_grad():
         return {
             "device": device,
             "threads": torch.get_num_threads(),
             "cache_bytes": _cache_bytes(device),
-            "matmul": {dtype: _matmul_rates(getattr(torch, dtype), device) for dtype in dtypes},
-            "copy": {name: _copy_rate(sizes[name], device) for name in COPIES},
-            "exp": _exp_rate(sizes["exp"], device),
+            "matmul": {dtype: _matmul_rates(getattr(torch, dtype), device, retakes) for dtype in dtypes},
+            "copy": {name: _copy_rate(sizes[name], device, retakes) for name in COPIES},
+            "exp": _exp_rate(sizes["exp"], device, retakes),
         }
 
 
@@ -58,13 +64,12 @@ def _cache_bytes(device: str, root: Path = Path("/")) -> int | None:
     return max(sizes, default=None)
 
 
-def _matmul_rates(dtype: torch.dtype, device: str) -> dict[str, dict[str, float]]:
+def _matmul_rates(dtype: torch.dtype, device: str, retakes: Iterator[int]) -> dict[str, dict[str, Any]]:
     """The rate of each provider that answers for this dtype."""
     rates = {}
     for name, product in _providers(dtype, device).items():
         side, call = _largest(product, dtype, device)
-        seconds, spread = _timed(call, device)
-        rates[name] = {"flops_per_s": 2 * side**3 / seconds, "spread": spread}
+        rates[name] = _timed(call, device, retakes).rate("flops_per_s", 2 * side**3)
     return rates
 
 
@@ -112,18 +117,16 @@ def _sizes(device: str) -> dict[str, int]:
     return {"memory": 1 << 30, "cache": quarter, "exp": quarter}
 
 
-def _copy_rate(size: int, device: str) -> dict[str, float]:
+def _copy_rate(size: int, device: str, retakes: Iterator[int]) -> dict[str, Any]:
     source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
-    seconds, spread = _timed(lambda: target.copy_(source), device)
-    return {"bytes_per_s": 2 * size / seconds, "spread": spread}
+    return _timed(lambda: target.copy_(source), device, retakes).rate("bytes_per_s", 2 * size)
 
 
-def _exp_rate(size: int, device: str) -> dict[str, float]:
+def _exp_rate(size: int, device: str, retakes: Iterator[int]) -> dict[str, Any]:
     x = torch.randn(size // 4, device=device)
     target = torch.empty_like(x)
-    seconds, spread = _timed(lambda: torch.exp(x, out=target), device)
-    return {"elements_per_s": x.numel() / seconds, "spread": spread}
+    return _timed(lambda: torch.exp(x, out=target), device, retakes).rate("elements_per_s", x.numel())
 
 
 def _once(call: Callable[[], Any], device: str, calls: int = 1) -> float:
@@ -138,14 +141,40 @@ def _once(call: Callable[[], Any], device: str, calls: int = 1) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def _timed(call: Callable[[], Any], device: str) -> tuple[float, float]:
-    """(fewest seconds a call, relative spread); after a warm-up, each repetition at least a millisecond."""
+class Timed(NamedTuple):
+    """The fewest seconds a call, the relative spread of the repetitions, and whether all were disturbed."""
+
+    seconds: float
+    spread: float
+    disturbed: bool
+
+    def rate(self, name: str, work: float) -> dict[str, Any]:
+        """So much work a second, with the spread and the doubt."""
+        return {name: work / self.seconds, "spread": self.spread, "disturbed": self.disturbed}
+
+
+def _timed(call: Callable[[], Any], device: str, retakes: Iterator[int]) -> Timed:
+    """The fastest of the series until one is clean; after a warm-up, repetitions of a millisecond or more."""
     call()
     once = min(_once(call, device) for _ in range(3))
     calls = max(1, int(1e-3 / max(once, 1e-9)) + 1)
+    found = [_series(call, device, calls)]
+    while found[-1].disturbed and next(retakes, None) is not None:
+        time.sleep(REST_S)
+        found.append(_series(call, device, calls))
+    return min(found)._replace(disturbed=found[-1].disturbed)
+
+
+def _series(call: Callable[[], Any], device: str, calls: int) -> Timed:
+    """Some repetitions, and whether others had the cores meanwhile."""
     samples: list[float] = []
+    shares: list[float] = []  # of a repetition in which this thread had a core
     begin = time.perf_counter()
-    while len(samples) < 3 or (len(samples) < REPETITIONS and time.perf_counter() - begin < TIME_EACH):
-        samples.append(_once(call, device, calls))
+    with neighbours(torch.get_num_threads()) as others:
+        while len(samples) < 3 or (len(samples) < REPETITIONS and time.perf_counter() - begin < TIME_EACH):
+            worked = time.thread_time()
+            samples.append(_once(call, device, calls))
+            shares.append((time.thread_time() - worked) / (samples[-1] * calls))
     low, middle, high = quantiles(samples, n=4)
-    return min(samples), (high - low) / middle
+    waited = device == "cpu" and shares[samples.index(min(samples))] < CLEAN  # a GPU's is waited for
+    return Timed(min(samples), (high - low) / middle, waited or others.disturb)

@@ -17,21 +17,23 @@ from functools import lru_cache
 from typing import Any
 
 TIME, MEMORY, WORK = "time", "memory", "work"
+CEILING = "ceiling"  # what the machine can do; of the row itself it says nothing
 EVERYTHING = (TIME, MEMORY, WORK)
 
-#: Which of the three a column of the frame, or ``total_bytes``, rests on.
+#: Which of these a column of the frame, or ``total_bytes``, rests on.
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("time_s", "time_low_s", "time_high_s", "tokens_per_s"), (TIME,)),
     **dict.fromkeys(("peak_bytes", "alloc_bytes", "live_bytes", "total_bytes"), (MEMORY,)),
     "state_bytes": (),
     **dict.fromkeys(("flops", "transcendentals", "bytes_moved", "instructions"), (WORK,)),
-    **dict.fromkeys(("flops_per_s", "ceiling_fraction"), (TIME, WORK)),
+    "flops_per_s": (TIME, WORK),
+    "ceiling_fraction": (TIME, WORK, CEILING),
 }
 
 
 @dataclass(frozen=True)
 class Flag:
-    """What a flag says, and what it puts in doubt: nothing, time, memory, work (FLOPs and their like)."""
+    """What a flag says, and what it doubts: nothing, time, memory, work (FLOPs and such), the ceiling."""
 
     meaning: str
     doubts: tuple[str, ...] = ()
@@ -76,6 +78,10 @@ FLAGS: Mapping[str, Flag] = {
     "above-ceiling": Flag(
         "faster than this machine multiplies or copies: work was left out, or is counted wrongly",
         (TIME, WORK),
+    ),
+    "disturbed-ceiling": Flag(
+        "its ceiling was taken only while something else ran: its share of the ceiling may be far too high",
+        (CEILING,),
     ),
     "peak-too-low": Flag("the peak is below the output that the pass must hold", (MEMORY,)),
     "resident-excess": Flag("the process came to hold more than the mechanism asked for", (MEMORY,)),

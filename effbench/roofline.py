@@ -12,14 +12,21 @@ MARGIN = 0.1
 
 @dataclass(frozen=True)
 class Bound:
-    """Seconds that no pass can undercut, and the relative spread of the rate that says so."""
+    """Seconds that no pass can undercut, the relative spread of the rate that says so, and its doubt."""
 
     seconds: float
     spread: float
+    disturbed: bool = False  # the rate was taken only while something else ran: a pass may undercut it
 
     def exceeded_by(self, time_s: float) -> bool:
         """Whether a pass was faster than this machine can be."""
         return self.seconds > (1 + MARGIN + self.spread) * time_s
+
+    @classmethod
+    def of(cls, work: float, rate: Mapping[str, Any]) -> Bound:
+        """For so much work at a rate as the ceilings hold it."""
+        per_s = next(value for name, value in rate.items() if name.endswith("_per_s"))
+        return cls(work / per_s, rate.get("spread") or 0.0, bool(rate.get("disturbed")))
 
 
 def bound(
@@ -42,7 +49,7 @@ def bound(
     rates = at(ceilings, device, threads)
     found = []
     if flops is not None and (rate := _product_rate(rates, dtype, providers)):
-        found.append(Bound(flops / rate["flops_per_s"], rate.get("spread") or 0.0))
+        found.append(Bound.of(flops, rate))
     if bytes_moved is not None:
         found += _carried(rates, bytes_moved, held_bytes, time_s)
     return max(found, key=lambda one: one.seconds, default=None)
@@ -65,9 +72,7 @@ def _product_rate(rates: Mapping[str, Any], dtype: str, providers: Iterable[str]
 
 def _carried(rates: Mapping[str, Any], amount: float, held: float | None, time_s: float) -> list[Bound]:
     copies = rates.get("copy", {})
-    bounds = {
-        name: Bound(amount / rate["bytes_per_s"], rate.get("spread") or 0.0) for name, rate in copies.items()
-    }
+    bounds = {name: Bound.of(amount, rate) for name, rate in copies.items()}
     cached, memory = bounds.get("cache"), bounds.get("memory")
     capacity = rates.get("cache_bytes")
     fits = capacity is not None and held is not None and held <= capacity

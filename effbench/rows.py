@@ -21,7 +21,7 @@ _NUMBERS_OF_RATE = ("flops_per_s", "ceiling_fraction", "params")
 NUMBERS = _NUMBERS_OF_TIME + _NUMBERS_OF_MEMORY + _NUMBERS_OF_WORK + _NUMBERS_OF_RATE
 
 NOT_YET = "not measured yet"
-ABOVE_CEILING = "above-ceiling"
+ABOVE_CEILING, DISTURBED_CEILING = "above-ceiling", "disturbed-ceiling"
 
 
 def groups_of(visits: Sequence[Record]) -> list[list[float]]:
@@ -52,7 +52,9 @@ def row_of(
         row |= _times(cell, groups, spread) | _memory(visits) | _work(visits)
         least = _least(cell, row, visits, ceilings)
         row |= _rates(row, least)
-        if least and least.exceeded_by(row["time_s"]):
+        if least and least.disturbed:  # to be above it says nothing
+            flags.append(DISTURBED_CEILING)
+        elif least and least.exceeded_by(row["time_s"]):
             flags.append(ABOVE_CEILING)
         if len(groups) == 1 and spread.processes is not None:
             flags.append("borrowed")

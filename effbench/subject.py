@@ -54,7 +54,9 @@ def build_module(mechanism: Mechanism, cell: Cell, *, seed: int, empty: bool = F
     Its parameters are drawn on the CPU, the same for every device; ``empty``, for fake tensors, which cannot
     be moved: made where they shall be.
     """
-    torch.manual_seed(seed)
+    # torch.manual_seed seeds every device's generator, and for each that is absent writes down a traceback:
+    # that takes as long as all the rest here.
+    (torch.default_generator if cell.device == "cpu" else torch).manual_seed(seed)
     seq = cell.seq + (cell.mode == "decode")  # the context and one more token
     shape = Shape(batch=cell.batch, seq=seq, dim=cell.dim, heads=cell.heads)
     with _default_dtype(getattr(torch, cell.dtype)), torch.device(cell.device if empty else "cpu"):

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from effbench import ceilings, environment, nvml, perf, prediction, products
+from effbench import bytecode, ceilings, environment, nvml, perf, prediction, products
 from effbench.attention import kernels_of_call
 from effbench.cell import Cell
 from effbench.check import check
@@ -289,7 +289,8 @@ QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
 
 def _mechanism(visit: Visit) -> Mechanism:
     visit.enter("load", visit.request["load_timeout"])
-    return load_mechanism(Registry.installed(MECHANISMS), visit.request["spec"])[0]
+    with bytecode.kept():
+        return load_mechanism(Registry.installed(MECHANISMS), visit.request["spec"])[0]
 
 
 def _opened(visit: Visit) -> tuple[Mechanism, Cell]:

@@ -162,13 +162,16 @@ def _facts(run: Run) -> Table:
 
 def _ceilings(run: Run) -> Iterator[Table]:
     """What the machine can do, as measured in the same run."""
-    found = [
-        [" ".join(path), _rate(leaf), f"{leaf['spread']:.1%}" if leaf.get("spread") is not None else ""]
-        for path, leaf in _leaves(run.ceilings, ())
-    ]
+    found = [[" ".join(path), _rate(leaf), _doubt(leaf)] for path, leaf in _leaves(run.ceilings, ())]
     if found:
         header = ["Ceiling", "Rate", "Spread"]
         yield Table("Ceilings of this machine, measured in the same run", header, found)
+
+
+def _doubt(leaf: dict[str, Any]) -> str:
+    """The spread of a ceiling, and whether it was taken only while something else ran."""
+    spread = "" if leaf.get("spread") is None else f"{leaf['spread']:.1%}"
+    return f"{spread}, disturbed" if leaf.get("disturbed") else spread
 
 
 def _rate(leaf: dict[str, Any]) -> str:

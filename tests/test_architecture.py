@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "record": {"cell"},
     "meters": {"cell", "nvml", "perf"},
     "prediction": {"cell", "meters", "plugin", "subject"},
-    "ceilings": {"products", "environment"},
+    "ceilings": {"products", "environment", "meters"},
     "reversible": set(),
     "model": {"products", "reversible", "stack"},
     "stack_flops": {"plugin", "stack"},
@@ -55,8 +55,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {
         *("cell", "record", "registry", "plugin", "products", "meters", "ceilings", "environment"),
         *("declaration", "subject", "check", "attention", "conformance", "limits", "dialogue"),
-        *("nvml", "perf", "prediction"),
+        *("nvml", "perf", "prediction", "bytecode"),
     },
+    "bytecode": set(),
     "dialogue": {"subject"},
     "declaration": {
         *("cell", "model", "plugin", "registry", "source", "stack", "stack_flops", "subject"),

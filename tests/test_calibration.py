@@ -47,3 +47,28 @@ def test_what_was_measured_only_once_stays() -> None:
     assert found["matmul"]["bfloat16"] == {"torch": {"flops_per_s": 5.0}}
     assert found["matmul"]["float32"] == other["matmul"]["float32"]
     assert found["exp"] == {"elements_per_s": 7.0}
+
+
+def test_the_faster_of_two_is_in_doubt_only_where_both_are() -> None:
+    def rate(product: float, disturbed: bool) -> dict[str, Any]:
+        return {
+            "matmul": {"float32": {"torch": {"flops_per_s": product, "spread": 0.1, "disturbed": disturbed}}}
+        }
+
+    assert calibration.faster_of(rate(1.0, True), rate(2.0, True)) == rate(2.0, True)
+    assert calibration.faster_of(rate(1.0, False), rate(2.0, True)) == rate(2.0, False), (
+        "clean is a lower bound"
+    )
+    assert calibration.faster_of(rate(1.0, True), rate(2.0, False)) == rate(2.0, False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "beaten", "busy", "again"),
+    [(1, False, False, False), (600, False, False, True), (1, True, False, True), (20, False, True, True)],
+)
+def test_ceilings_are_taken_again_where_they_are_in_doubt(
+    seconds: float, beaten: bool, busy: bool, again: bool
+) -> None:
+    known = {**ceilings(1e9, 1e9), "others": [{"copy": {"cache": {"bytes_per_s": 1.0, "disturbed": busy}}}]}
+    info, visitor = {"ceilings": {DIGEST: known}}, SimpleNamespace(environment=DIGEST)
+    assert calibration.doubtful(info, visitor, seconds=seconds, beaten=beaten) is again  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
 """The ceilings' shape, that rates follow from times, and that a provider which is wrong is not used."""
 
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,19 +26,60 @@ def test_shape_and_units(measured):
     assert set(result["matmul"]["float32"]) >= {"torch"}
     assert set(result["copy"]) == {"memory", "cache"}
     rates = [*result["matmul"]["float32"].values(), *result["matmul"]["float16"].values()]
-    assert all(set(rate) == {"flops_per_s", "spread"} and rate["flops_per_s"] > 0 for rate in rates)
+    assert all(set(rate) == {"flops_per_s", "spread", "disturbed"} for rate in rates)
+    assert all(rate["flops_per_s"] > 0 for rate in rates)
     assert all(rate["bytes_per_s"] > 0 and rate["spread"] >= 0 for rate in result["copy"].values())
     assert result["exp"]["elements_per_s"] > 0
     assert seconds < 30  # bounded even on a loaded machine without half-precision hardware
 
 
 def test_a_rate_is_work_over_time(monkeypatch):
-    monkeypatch.setattr(ceilings, "_timed", lambda call, device: (0.5, 0.125))
-    assert ceilings._copy_rate(1000, "cpu") == {"bytes_per_s": 4000.0, "spread": 0.125}
-    assert ceilings._exp_rate(1000, "cpu") == {"elements_per_s": 500.0, "spread": 0.125}
+    monkeypatch.setattr(ceilings, "_timed", lambda *_: ceilings.Timed(0.5, 0.125, False))
+    rest = {"spread": 0.125, "disturbed": False}
+    assert ceilings._copy_rate(1000, "cpu", iter(())) == {"bytes_per_s": 4000.0, **rest}
+    assert ceilings._exp_rate(1000, "cpu", iter(())) == {"elements_per_s": 500.0, **rest}
     monkeypatch.setattr(ceilings, "_largest", lambda product, dtype, device: (100, lambda: None))
-    rates = ceilings._matmul_rates(torch.float32, "cpu")
-    assert rates["torch"] == {"flops_per_s": 4e6, "spread": 0.125}
+    rates = ceilings._matmul_rates(torch.float32, "cpu", iter(()))
+    assert rates["torch"] == {"flops_per_s": 4e6, **rest}
+
+
+class Machine:
+    """A clock for each call: it takes a millisecond, and ``wait`` more while something else has the core."""
+
+    def __init__(self, waits):
+        self.waits, self.now, self.worked, self.rests = waits, 0.0, 0.0, 0
+        self.perf_counter, self.thread_time = lambda: self.now, lambda: self.worked
+
+    def sleep(self, seconds):
+        self.now, self.rests = self.now + seconds, self.rests + 1
+
+    def call(self):
+        self.now += 0.001 + self.waits[min(self.rests, len(self.waits) - 1)]
+        self.worked += 0.001
+
+
+def timed(monkeypatch, waits, retakes=3):
+    machine = Machine(waits)
+    monkeypatch.setattr(ceilings, "time", machine)
+    monkeypatch.setattr(ceilings, "neighbours", lambda threads: nullcontext(SimpleNamespace(disturb=False)))
+    return machine, ceilings._timed(machine.call, "cpu", iter(range(retakes)))
+
+
+def test_a_disturbed_rate_is_taken_again_until_it_is_clean(monkeypatch):
+    machine, found = timed(monkeypatch, waits=(0.5, 0.2, 0.0))
+    assert (found.seconds, found.disturbed) == (pytest.approx(0.001), False)
+    assert machine.rests == 2
+
+
+def test_one_that_is_never_clean_is_the_best_of_so_many_and_says_so(monkeypatch):
+    machine, found = timed(monkeypatch, waits=(0.5, 0.2, 0.3, 0.4))
+    assert (found.seconds, found.disturbed) == (pytest.approx(0.201), True)
+    assert machine.rests == 3
+
+
+def test_what_others_took_of_the_other_cores_disturbs_too(monkeypatch):
+    monkeypatch.setattr(ceilings, "neighbours", lambda threads: nullcontext(SimpleNamespace(disturb=True)))
+    assert ceilings._timed(lambda: sum(range(1000)), "cpu", iter(())).disturbed
 
 
 def test_a_provider_that_fails_or_is_wrong_is_left_out(monkeypatch):

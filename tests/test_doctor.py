@@ -227,6 +227,14 @@ def test_a_faster_provider_is_named() -> None:
     assert "--gemm auto" in finding.remedy
 
 
+def test_disturbed_rates_are_no_ceilings() -> None:
+    rates = {"torch": {"flops_per_s": 2e11, "disturbed": True}}
+    answer = {"status": "ok", "ceilings": {"matmul": {"float32": rates}}, "faster": {"float32": "torch"}}
+    finding = rehearsal.products_of(answer)
+    assert (finding.state, finding.remedy) == ("limited", "stop what else runs")
+    assert "float32 were disturbed" in finding.means
+
+
 class NVMLError(Exception):
     pass
 

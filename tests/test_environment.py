@@ -183,9 +183,11 @@ def test_server_environments():
 
     warm = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
     assert of("time", "warm") == common | warm
-    assert of("memory", "warm") == of("memory", "default") == common | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    assert of("counts", "warm") == common
-    assert all(of(kind, "default") == common for kind in ("time", "counts"))
+    still = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
+    separate = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    assert of("memory", "warm") == of("memory", "default") == common | separate | still
+    assert of("counts", "warm") == of("counts", "default") == common | still
+    assert of("time", "default") == common
 
 
 @pytest.mark.parametrize(("kind", "allocator"), [("speed", "warm"), ("time", "jemalloc")])

@@ -13,6 +13,7 @@ import pytest
 
 from effbench.errors import BadInput
 from effbench.frame import load_run, write_table
+from effbench.plausibility import sound
 from effbench.record import STATUSES, FlopsBlock
 from tests.synthetic import failed, make_cell, measured, sweep, write_example, write_run
 
@@ -169,6 +170,19 @@ def test_the_ceiling_is_of_the_product_that_was_taken(
     block = FlopsBlock(counted={"matmul": 6.5e10}, bytes_moved=int(moved))
     row = only_row(tmp_path, measured(CELL, [1.0], flops=block, path={"gemm": gemm}))
     assert row["ceiling_fraction"] == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("disturbed", "flags"), [(True, "disturbed-ceiling"), (False, "above-ceiling")])
+def test_to_be_above_a_disturbed_ceiling_says_nothing_of_the_cell(
+    tmp_path: Path, disturbed: bool, flags: str
+) -> None:
+    rate = {"flops_per_s": 1e8, "spread": 0.1, "disturbed": disturbed}
+    ceilings = {"5e17be71c001": {"matmul": {"float32": {"torch": rate}}}}
+    block = FlopsBlock(counted={"matmul": 6.5e10})
+    row = only_row(tmp_path, measured(CELL, [1.0], flops=block), ceilings=ceilings)
+    assert row["flags"] == flags
+    assert sound(row, "time_s") is disturbed
+    assert not sound(row, "ceiling_fraction")
 
 
 def test_without_ceilings_there_is_no_share(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, Self
 
 from effbench import stats
-from effbench.calibration import ask_ceilings
+from effbench.calibration import ask_ceilings, disturbed
 from effbench.cell import Budget, Cell, usable_cores
 from effbench.doctor.finding import Finding
 from effbench.environment import default_memory_limit
@@ -114,8 +114,12 @@ def products_of(answer: Mapping[str, Any]) -> Finding:
         means = "no ceilings: nothing says how near the machine's limit a mechanism comes"
         return Finding(name, "absent", found=str(answer.get("reason", "no answer")), means=means)
     rates, faster = answer["ceilings"]["matmul"], answer["faster"]
+    busy = [dtype for dtype in rates if disturbed(rates[dtype])]
     found = "; ".join(f"{dtype}: {_rates(rates[dtype])} GFLOP/s" for dtype in rates)
     shares = {dtype: _share(rates[dtype], faster[dtype]) for dtype in rates}
+    if busy:
+        means = f"the rates in {' and '.join(busy)} were disturbed, so ceilings taken now would be too low"
+        return Finding(name, "limited", found=found, means=means, remedy="stop what else runs")
     slow = [f"{share:.0%} of {faster[d]}'s rate in {d}" for d, share in shares.items() if share < ENOUGH]
     if not slow:
         means = "torch's own products, which every mechanism gets, are the fastest at hand"
