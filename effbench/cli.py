@@ -20,6 +20,7 @@ from effbench.errors import (
     EffbenchError,
     NothingMeasured,
 )
+from effbench.plain import allow_plain_terminals
 
 if TYPE_CHECKING:
     from effbench.session import Request
@@ -280,6 +281,7 @@ def _dry_run(request: Request) -> None:
 
 def main() -> None:
     """Run the program; errors made on purpose are a line and an exit code, everything else a traceback."""
+    allow_plain_terminals()
     try:
         code = app(standalone_mode=False)
     except NothingMeasured as error:

@@ -61,7 +61,7 @@ def answer(run: Run, ranking: Ranking, console: Console) -> None:
     show_bars(console, f"{title}: time", [(name, [_timed(p) for p in own]) for name, own in ranking.groups])
     console.print("full: up to the low end of the 95 % interval; shaded: to its high end; = tie", style="dim")
     for name, places in ranking.groups:
-        show(console, f"{title}: {name}" if name else title, HEADER, [texts(place) for place in places])
+        show(console, name or title, HEADER, [texts(place) for place in places])
     limit, memory = run.info.get("memory_limit"), METRICS["total_bytes"]
     if limit is not None:
         held = [(name, [_holding(p, limit) for p in own]) for name, own in ranking.groups]

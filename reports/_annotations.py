@@ -48,8 +48,18 @@ def _ruler() -> Figure:
     return figure
 
 
-def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], last_step: int, sheet: Sheet) -> None:
-    """Names right of the axes for lines that reach the last step, beside their last point for the others."""
+def label_lines(
+    figure: Figure,
+    axes: Axes,
+    lines: Sequence[Line],
+    last_step: int,
+    sheet: Sheet,
+    avoid: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Names right of the axes for lines that reach the last step, beside their last point for the others.
+
+    ``avoid`` are pixels that no name should hide, besides those of the lines.
+    """
     taken: list[Box] = []
     drawn = [line for line in lines if len(line.points)]
     outside = [line for line in drawn if line.end[0] == last_step]
@@ -62,7 +72,7 @@ def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], last_step: in
         wide, high = text_size(line.label, sheet)
         left = x + 15 * point
         taken.append(Box(left, height - high / 2, left + wide, height + high / 2))
-    obstacles = [spot for line in drawn for spot in _spots(axes, line)]
+    obstacles = [*avoid, *(spot for line in drawn for spot in _spots(axes, line))]
     for line in drawn:
         if line.end[0] != last_step:
             box = quietest(_places(figure, axes, line, sheet), taken, obstacles)
@@ -80,8 +90,13 @@ def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], last_step: in
             )
 
 
-def mark_breaks(figure: Figure, axes: Axes, lines: Sequence[Line], along: str, sheet: Sheet) -> None:
-    """The rows above the axes, the smallest step lowest, so that no stroke crosses a text."""
+def mark_breaks(
+    figure: Figure, axes: Axes, lines: Sequence[Line], along: str, sheet: Sheet, joined: bool = True
+) -> None:
+    """The rows above the axes, the smallest step lowest, so that no stroke crosses a text.
+
+    ``joined`` is left out where up is better: a stroke to the top would look as if a failure were that.
+    """
     gaps = sorted(
         ((step, what, line) for line in lines for step, what in line.breaks), key=lambda gap: gap[0]
     )
@@ -90,7 +105,7 @@ def mark_breaks(figure: Figure, axes: Axes, lines: Sequence[Line], along: str, s
         x, y = _pixel(axes, (step, 1.0))[0], top + (row + 0.65) * ROW * sheet.scale * figure.dpi
         colour = sheet.colour(line.look)
         before = line.points[line.points["step"] < step]
-        if len(before):
+        if len(before) and joined:
             start = _pixel(axes, (before["step"].iloc[-1], before["value"].iloc[-1]))
             stroke(figure, start, (x, top), colour, linewidth=0.9, linestyle=":")
             stroke(figure, (x, top), (x, y), colour, linewidth=0.9, linestyle=":")
@@ -130,6 +145,8 @@ def _places(figure: Figure, axes: Axes, line: Line, sheet: Sheet) -> list[Box]:
         (x - width - 4 * away, y - height / 2),
         (x - width - 2 * away, y - 2 * height),
         (x + 2 * away, y + 2 * height),
+        *((x + 4 * away, y + rows * height) for rows in (-5, -6, 3, -8)),
+        *((x - width - 4 * away, y + rows * height) for rows in (-4, 3, -6, 5)),
     ]
     boxes = [Box(left, bottom, left + width, bottom + height) for left, bottom in corners]
     frame, edge = axes.bbox, figure.bbox.x1

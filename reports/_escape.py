@@ -6,6 +6,7 @@ HTML needs nothing from here: its template escapes.
 from __future__ import annotations
 
 import re
+from unicodedata import normalize
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -30,7 +31,15 @@ _LATEX = {
     "≠": r"$\neq$",
     "→": r"$\rightarrow$",
     "–": "--",
+    "×": r"$\times$",
+    "²": r"$^2$",
+    "“": "``",
+    "”": "''",
+    "‘": "`",
+    "’": "'",
 }
+#: Combining accents that LaTeX sets over and under letters in every encoding: `é`, `ñ`, `ü`, `š`, `å`, `ç`.
+_ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327")
 
 
 def one_line(text: str) -> str:
@@ -45,5 +54,14 @@ def markdown(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """Text that LaTeX sets as it is."""
-    return "".join(_LATEX.get(letter, letter) for letter in one_line(text))
+    """Text that LaTeX sets as it is; a letter that its fonts lack is named by its code: ``{[}U+6F22]``."""
+    return "".join(map(_latex_letter, one_line(text)))
+
+
+def _latex_letter(letter: str) -> str:
+    if letter in _LATEX:
+        return _LATEX[letter]
+    first, *accents = list(normalize("NFD", letter))
+    if letter.isascii() or (first.isascii() and first.isalpha() and _ACCENTS.issuperset(accents)):
+        return letter
+    return f"{{[}}U+{ord(letter):04X}]"

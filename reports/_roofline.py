@@ -61,7 +61,7 @@ def draw(
     axes.set_yscale("log")
     everything = pd.concat([line.points for line in lines])
     tops = [rate for kind, rate in roofs.values() if kind == "flops"]
-    left, right = everything["step"].min() / 2, everything["step"].max() * 15
+    left, right = everything["step"].min() / 2, everything["step"].max() * 8
     low, high = everything["value"].min() / 2, max(everything["value"].max(), *tops) * 2.2
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
@@ -87,7 +87,12 @@ def draw(
     axes.yaxis.set_ticks(ticks, labels=labels, size=TEXT * sheet.scale)
     axes.grid(color=sheet.grid, linewidth=0.6 * sheet.scale)
     name_axes(figure, axes, sheet, "FLOPs a byte moved", "log-log axes; joined from short to long")
-    label_lines(figure, axes, lines, -1, sheet)
+    roof = [
+        axes.transData.transform((left * (right / left) ** (n / 150), rate))
+        for rate in tops
+        for n in range(151)
+    ]
+    label_lines(figure, axes, lines, -1, sheet, avoid=[(float(x), float(y)) for x, y in roof])
     return figure
 
 

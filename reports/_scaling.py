@@ -84,7 +84,7 @@ def draw(lines: Sequence[Line], view: View, what: Quantity, sheet: Sheet) -> Fig
         _guide(axes, view, sheet)
     if what.level is not None:
         axes.axhline(what.level, color=sheet.faint, linewidth=1.2 * sheet.scale, zorder=1)
-    mark_breaks(figure, axes, lines, view.along, sheet)
+    mark_breaks(figure, axes, lines, view.along, sheet, joined=what.guides)
     label_lines(figure, axes, lines, view.steps[-1], sheet)
     return figure
 

@@ -1,6 +1,6 @@
 """For a paper: tables of numbers, ``tables.tex``, answers, ``answers.tex``, and a paragraph, ``methods.tex``.
 
-Both files of tables need booktabs and textcomp.
+Both files of tables need booktabs, graphicx and textcomp. A table that is wider than the text is set smaller.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from ._methods import methods
 from ._tables import Table, point_table, scaling_table, tabulated
 from ._views import views
 
-_HEAD = "% Written by effbench. Needs \\usepackage{booktabs} and \\usepackage{textcomp}.\n"
+_HEAD = "% Written by effbench. Needs \\usepackage{booktabs,graphicx,textcomp}.\n"
+#: As wide as it is, but no wider than the text.
+_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 #: A column with longer texts is set in lines of a share of the page.
 _LONG, _SHARE = 36, 0.24
 
@@ -44,13 +46,14 @@ def _set_table(table: Table) -> str:
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex(' '.join([table.title + '.', table.note]))}}}",
+        _FITTED,
         rf"\begin{{tabular}}{{{_columns(table)}}}",
         r"\toprule",
         " & ".join(map(latex, table.header)) + r" \\",
         r"\midrule",
         *rows,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"

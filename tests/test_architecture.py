@@ -79,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lines": {"frame"},
     "words": {"metrics"},
     "bars": set(),
+    "plain": set(),
     "salvage": {"frame", "record", "store"},
     "reading": {"frame", "quantity", "ranking", "salvage"},
     "against": {"crossover", "frame", "lines", "metrics", "plausibility", "stats", "words"},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from io import StringIO
+import sys
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 from rich.console import Console
 
 from effbench.bars import FULL, SHADED, Bar, begin_of, drawn, show_bars
+from effbench.plain import allow_plain_terminals
 
 GROUPS = [
     ("the same function", [Bar("mha-sdpa 2", "100 ms", 95.0, 105.0), Bar("mha", "OOM")]),
@@ -68,3 +70,14 @@ def test_what_has_no_number_at_all_is_no_chart() -> None:
     console = Console(file=StringIO())
     show_bars(console, "At length 8K", [("", [Bar("mha", "OOM", math.nan, math.nan)])])
     assert console.file.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_a_terminal_of_ascii_gets_bars_of_its_own_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(raw, encoding="ascii", write_through=True))
+    allow_plain_terminals()
+    show_bars(Console(width=80), "≈ 8K", [("", [Bar("a", "10 ms ±3 %", 5.0, 10.0), Bar("b 漢", "OOM")])])
+    lines = raw.getvalue().decode("ascii").splitlines()
+    assert lines[0] == "~ 8K"
+    assert any("a" in line and "#" * 15 + "-" * 15 in line and line.endswith("10 ms +-3 %") for line in lines)
+    assert any(line.split() == ["b", "?", "OOM"] for line in lines)

@@ -116,7 +116,7 @@ def test_too_many_settings_are_said_and_not_drawn(tmp_path: Path, monkeypatch: p
         "roofline.png",
     ]
     plots = next(section for section in document(run).sections if section.title == "Plots")
-    assert plots.blocks[-1] == "1 more settings stand in the tables only: too many to draw."
+    assert plots.blocks[-1] == "1 more setting stands in the tables only: too many to draw."
 
 
 def test_the_settings_drawn_are_by_length_and_by_width(
