@@ -123,7 +123,7 @@ class Ratio(_Claim):
 
     @model_validator(mode="after")
     def _shapes_are_said_to_differ(self) -> Self:
-        if self.same_shape or self.of_cell.mechanism == self.to_cell.mechanism:
+        if not self.across_shapes:
             return self
         if not any(self.cells_of(one)[0].shape == self.cells_of(one)[1].shape for one in self.also):
             raise ValueError("of and to differ in shape; give the ratio at the same shape in also")
@@ -142,8 +142,10 @@ class Ratio(_Claim):
         return self.of_cell.and_(beside.of), self.to_cell.and_(beside.to)
 
     @property
-    def same_shape(self) -> bool:
-        return self.of_cell.shape == self.to_cell.shape
+    def across_shapes(self) -> bool:
+        """Whether two mechanisms are compared at different shapes; of one, the shapes are the point."""
+        of, to = self.of_cell, self.to_cell
+        return of.shape != to.shape and of.mechanism != to.mechanism
 
     @property
     def allowed(self) -> tuple[float, float]:

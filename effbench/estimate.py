@@ -52,8 +52,8 @@ class Estimate:
         return statistics.median(rates) * self._work(cell) if rates else None
 
     def visit(self, cell: Cell, round_: int = 0) -> float:
-        """Seconds of a whole visit."""
-        seconds = self.seconds(cell) or 0.0
+        """Seconds of a whole visit; no pass is waited for longer than it may take."""
+        seconds = min(self.seconds(cell) or 0.0, self._budget.cell_timeout)
         overhead = statistics.median(self._overheads) if self._overheads else _OVERHEAD_S
         return (overhead if round_ == 0 else overhead / 4) + self._measuring(seconds, round_)
 

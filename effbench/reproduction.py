@@ -89,7 +89,7 @@ def _of_ratio(run: Run, claim: Ratio) -> Outcome:
         found = ratio(run, of, to, claim.metric)
     except Missing as missing:
         return Outcome(claim, "not comparable", printed, allowed, "", str(missing), also)
-    reasons = ["different shapes, as the paper compares them"] if not claim.same_shape else []
+    reasons = ["different shapes, as the paper compares them"] if claim.across_shapes else []
     reasons += _capacity(of, to) if claim.metric != "params" else []
     verdict: Verdict
     if math.isnan(found.low):

@@ -59,7 +59,7 @@ def test_the_other_kinds() -> None:
 
 def test_one_mechanism_at_two_lengths_is_no_comparison_of_shapes() -> None:
     claim = the_only(RATIO.replace("'y'", "'x'") + "printed = 2\nof.seq = 8\nto.seq = 4")
-    assert not claim.same_shape
+    assert not claim.across_shapes
 
 
 SHAPES = "printed = 2\nof.dim = 256\nof.stack.depth = 24\nto.dim = 512\nto.stack.depth = 12\n"
@@ -70,7 +70,7 @@ def test_a_ratio_between_shapes_needs_one_at_the_same_shape() -> None:
         the_only(RATIO + SHAPES)
     same = "also = [{ says = 'at 24 x 256', to = { dim = 256, stack.depth = 24 }, printed = 1.3 }]"
     claim = the_only(RATIO + SHAPES + same)
-    assert not claim.same_shape
+    assert claim.across_shapes
     of, to = claim.cells_of(claim.also[0])
     assert of.shape == to.shape == {"dim": 256, "stack.depth": 24}
 

@@ -56,3 +56,12 @@ def test_what_has_no_closed_form_grows_with_the_square_of_its_length() -> None:
     estimate.learn(short, measured(short, [0.2] * 5))
     assert estimate.from_line(replace(short, seq=2048)) == pytest.approx(0.8)
     assert estimate.from_line(replace(short, seq=512)) is None
+
+
+def test_no_pass_is_expected_to_take_longer_than_it_may() -> None:
+    short = make_cell("toy", seq=1024)
+    estimate = Estimate(Budget(memory_limit=2**30, cell_timeout=60), {})
+    estimate.learn(short, measured(short, [10.0]))
+    long, longer = replace(short, seq=4096), replace(short, seq=65536)
+    assert estimate.seconds(longer) == pytest.approx(10.0 * 64**2)
+    assert 60 < estimate.visit(long) == estimate.visit(longer) < 180
