@@ -1,12 +1,13 @@
 """AFT-simple, not causal: all tokens share one average per channel. Two passes over tiles, memory that of y.
 
-The first pass takes the first key as the shift of all: its own weight is then 1, so no denominator can
-underflow, and only where another key lies far above it is the largest one looked for.
+The first pass takes the keys as they are. Only where a sum of their exponentials lies beyond exp(REACH) or
+below exp(-REACH) is the largest key looked for and subtracted: within, the weights that matter are normal.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -43,30 +44,38 @@ class _Pooled(torch.autograd.Function):
             gate, to_q[:, a:b] = _gate.with_slope(ctx.gate, q[:, a:b].to(mean.dtype), slope * mean)
             top += gate.mul_(slope).sum(1, keepdim=True)
         top /= denominator
-        for a, b in _tiles(k):
-            weights = _parts.exp_(k[:, a:b] - shift).mul_(top)
-            to_v[:, a:b] = weights
-            torch.mul(weights, v[:, a:b] - mean, out=to_k[:, a:b])
+        for a, b, weights in _weights(k, shift, mean.dtype):
+            torch.mul(weights, top, out=to_v[:, a:b])
+            torch.mul(weights.mul_(top), v[:, a:b] - mean, out=to_k[:, a:b])
         return to_q, to_k, to_v, None
 
 
-def _average(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """The shift of the keys, and the numerator and the denominator [2, b, 1, d] as it has them."""
-    shift = k[:, :1].to(_parts.accumulator(k.dtype))
-    sums = _sums(k, v, shift)
-    if _parts.occurs((sums[1] >= math.exp(_parts.REACH)) | ~sums[0].isfinite()):
-        shift = k.amax(1, keepdim=True).to(shift.dtype)
-        sums = _sums(k, v, shift)
-    return shift, sums
+def _average(k: Tensor, v: Tensor) -> tuple[Tensor | None, Tensor]:
+    """The shift of the keys, if they need one, and the numerator and denominator at it, [2, b, 1, d]."""
+    sums = _sums(k, v, None)
+    far = (sums[1] >= math.exp(_parts.REACH)) | (sums[1] <= math.exp(-_parts.REACH)) | ~sums[0].isfinite()
+    if not _parts.occurs(far):
+        return None, sums
+    shift = k.amax(1, keepdim=True).to(sums.dtype)
+    return shift, _sums(k, v, shift)
 
 
-def _sums(k: Tensor, v: Tensor, shift: Tensor) -> Tensor:
-    sums = shift.new_zeros(2, *shift.shape)
-    for a, b in _tiles(k):
-        weights = _parts.exp_(k[:, a:b] - shift)
+def _sums(k: Tensor, v: Tensor, shift: Tensor | None) -> Tensor:
+    b, _, d = k.shape
+    sums = k.new_zeros(2, b, 1, d, dtype=_parts.accumulator(k.dtype))
+    for start, stop, weights in _weights(k, shift, sums.dtype):
         sums[1] += weights.sum(1, keepdim=True)
-        sums[0] += weights.mul_(v[:, a:b]).sum(1, keepdim=True)
+        sums[0] += weights.mul_(v[:, start:stop]).sum(1, keepdim=True)
     return sums
+
+
+def _weights(k: Tensor, shift: Tensor | None, dtype: torch.dtype) -> Iterator[tuple[int, int, Tensor]]:
+    """(start, stop) of each tile and its exp(k - shift), in a buffer that the next one overwrites."""
+    room = None
+    for a, b in _tiles(k):
+        keys = k[:, a:b].to(dtype)
+        room = torch.empty_like(keys) if room is None else room[:, : b - a]
+        yield a, b, torch.exp(keys, out=room) if shift is None else torch.sub(keys, shift, out=room).exp_()
 
 
 def _tiles(x: Tensor):
