@@ -40,10 +40,8 @@ def missing(run: Run) -> Iterator[str]:
     waiting = int((run.frame["reason"] == NOT_YET).sum())
     if state != "finished" or waiting:
         unanswered = share(waiting, len(run.frame), "has", "have")
-        yield (
-            f"The run is not complete ({state}): {unanswered} no answer yet, "
-            "and what follows rests on the others."
-        )
+        known = "" if state == "finished" else f" ({state})"
+        yield f"The run is not complete{known}: {unanswered} no answer yet; what follows leaves them out."
 
 
 def _at_points(run: Run) -> Iterator[str]:
