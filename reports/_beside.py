@@ -35,8 +35,8 @@ def _names(run: Run, other: Run) -> tuple[str, str]:
     return names if names[0] != names[1] else (str(run.folder), str(other.folder))
 
 
-def _cells(run: Run, other: Run, names: Sequence[str]) -> Table:
-    """Every cell that both planned."""
+def _cells(run: Run, other: Run, names: Sequence[str]) -> Table | str:
+    """Every cell that both planned; a sentence where there is none."""
     theirs = {row["id"]: row for row in rows_of(other)}
     body = []
     for row in rows_of(run):
@@ -66,7 +66,7 @@ def _cells(run: Run, other: Run, names: Sequence[str]) -> Table:
         if alike
         else "No ratio of times: the two were measured in different environments."
     )
-    return Table("Cells of both runs", header, body, note if body else "The two runs have no cell in common.")
+    return Table("Cells of both runs", header, body, note) if body else "The two runs have no cell in common."
 
 
 def _time(row: Row) -> str:

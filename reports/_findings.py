@@ -40,10 +40,8 @@ def missing(run: Run) -> Iterator[str]:
     waiting = int((run.frame["reason"] == NOT_YET).sum())
     if state != "finished" or waiting:
         unanswered = share(waiting, len(run.frame), "has", "have")
-        yield (
-            f"The run is not complete ({state}): {unanswered} no answer yet, "
-            "and what follows rests on the others."
-        )
+        known = "" if state == "finished" else f" ({state})"
+        yield f"The run is not complete{known}: {unanswered} no answer yet; what follows leaves them out."
 
 
 def _at_points(run: Run) -> Iterator[str]:
@@ -58,7 +56,12 @@ def _at_point(run: Run, ranking: Ranking, more: str) -> Iterator[str]:
     if not found:
         return
     place = [said(axis, ranking.setting[axis]) for axis in ("seq", "dim")]
-    yield f"At {', '.join(filter(None, [*place, more]))}: {_fastest(found)}{_of_the_time(ranking, found)}."
+    at, others = ", ".join(filter(None, [*place, more])), _unranked(ranking)
+    if len(found) == 1 and others:
+        yield f"At {at}, only {found[0].row['series']} ({time_text(found[0].row)}) is ranked."
+        return
+    which = " of those that are ranked" if others else ""
+    yield f"At {at}: {_fastest(found, which)}{_of_the_time(ranking, found)}."
     if ranking.baseline and not found[0].same_function:
         yield _in_its_place(ranking, [one for one in found if one.same_function])
     limit = run.info.get("memory_limit")
@@ -79,17 +82,22 @@ def _in_its_place(ranking: Ranking, own: Sequence[Place]) -> str:
     return f"Of {same}, {_fastest(own) if own else 'none is ranked'}."
 
 
-def _fastest(ranked: Sequence[Place]) -> str:
+def _unranked(ranking: Ranking) -> bool:
+    """Whether some have a time that is in doubt, has no interval or is by another matrix product."""
+    return any(place.rank is None and place.row["status"] == "ok" for place in ranking.places)
+
+
+def _fastest(ranked: Sequence[Place], which: str = "") -> str:
     best = [place for place in ranked if place.rank == ranked[0].rank]
     names = [f"{place.row['series']} ({time_text(place.row)})" for place in best]
     if len(names) == 1:
-        return f"{names[0]} is the fastest"
-    return f"{listed(names)} are the fastest and cannot be told apart"
+        return f"{names[0]} is the fastest{which}"
+    return f"{listed(names)} are the fastest{which} and cannot be told apart"
 
 
 def _of_the_time(ranking: Ranking, ranked: Sequence[Place]) -> str:
     first = ranked[0]
-    if not ratio_text(first):
+    if not ratio_text(first) or ranking.baseline not in {place.row["series"] for place in ranked}:
         return ""
     alone = sum(place.rank == first.rank for place in ranked) == 1
     who = "it" if alone else first.row["series"]

@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 
 from effbench.frame import AXES, Run
 from effbench.metrics import METRICS
+from effbench.plausibility import sound
 from effbench.words import setting_title
 
 from ._annotations import SMALL, TEXT
 from ._lines import variants_of
 from ._panel import LEFT, name_axes, panel
 from ._style import Sheet, look
+from ._tables import MARK
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Share:
     label: str
     layer: float
     op: float
+    doubt: bool = False  # a flag puts one of the two in doubt
 
 
 def shares(run: Run) -> Iterator[tuple[str, str, Callable[[Sheet], Figure]]]:
@@ -54,10 +57,17 @@ def shares(run: Run) -> Iterator[tuple[str, str, Callable[[Sheet], Figure]]]:
 def shares_of(rows: pd.DataFrame) -> list[Share]:
     """Every series that has both levels at one point, the fastest layer first."""
     times: dict[tuple[str, str], dict[str, float]] = {}
-    columns = (rows[name] for name in ("mechanism", "series", "level", "time_s"))
-    for mechanism, label, level, time in zip(*columns, strict=True):
+    doubted = set()
+    columns = (rows[name] for name in ("mechanism", "series", "level", "time_s", "flags"))
+    for mechanism, label, level, time, flags in zip(*columns, strict=True):
         times.setdefault((mechanism, label), {})[level] = time
-    both = [Share(*names, own["layer"], own["op"]) for names, own in times.items() if len(own) == 2]
+        if not sound({"status": "ok", "flags": flags}, "time_s"):
+            doubted.add(label)
+    both = [
+        Share(*names, own["layer"], own["op"], names[1] in doubted)
+        for names, own in times.items()
+        if len(own) == 2
+    ]
     return sorted(both, key=lambda share: share.layer)
 
 
@@ -82,7 +92,7 @@ def _draw(run: Run, found: list[Share], setting: str, title: str, sheet: Sheet) 
             linewidth=0.8 * sheet.scale,
         )
         axes.annotate(
-            f"{scale(one.layer)}, {mixing / one.layer:.0%} mixing",
+            f"{scale(one.layer)}, {100 * mixing / one.layer:.0f} % mixing{MARK * one.doubt}",
             (one.layer, place),
             xytext=(4 * sheet.scale, 0),
             textcoords="offset points",
@@ -96,5 +106,7 @@ def _draw(run: Run, found: list[Share], setting: str, title: str, sheet: Sheet) 
     ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{tick / scale.factor:.4g} {scale.unit}" for tick in ticks])
     axes.grid(axis="x", color=sheet.grid, linewidth=0.6 * sheet.scale)
-    name_axes(figure, axes, sheet, "Time of a layer", "full: mixing alone (level op); hatched: the rest")
+    flagged = f"; {MARK.strip()} flagged" if any(one.doubt for one in found) else ""
+    remark = f"full: mixing alone (level op); hatched: the rest{flagged}"
+    name_axes(figure, axes, sheet, "Time of a layer", remark)
     return figure

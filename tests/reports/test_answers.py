@@ -224,6 +224,26 @@ def test_a_sentence_fits_one_and_several(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("doubted", ["linear", "mha-sdpa"])
+def test_who_is_ranked_alone_is_not_called_the_fastest(doubted: str, tmp_path: Path) -> None:
+    cells = [make_cell(name) for name in ("mha-sdpa", "linear", "fnet")]
+    records = [
+        measured(
+            cell,
+            [0.1 * (1 + i / 200)] * 3,
+            round=i,
+            process=f"p{i}",
+            flags=["unsteady"] if cell.mechanism in (doubted, "fnet") else [],
+        )
+        for cell in cells
+        for i in range(3)
+    ]
+    said = findings(load_run(write_run(tmp_path, cells, records)))
+    (alone,) = {"linear", "mha-sdpa"} - {doubted}
+    assert re.fullmatch(rf"At length 1K, width 256, only {alone} \(\d+ ms .*\) is ranked\.", said[0])
+    assert not any("fastest" in text or "takes" in text for text in said)
+
+
 def test_several_settings_are_told_apart_by_what_differs(tmp_path: Path) -> None:
     cells = [
         make_cell(name, seq=n, level="model", mode="train", stack=stack)

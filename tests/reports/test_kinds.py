@@ -272,12 +272,14 @@ def test_shares_hold_mixing_against_the_whole_layer(tmp_path: Path) -> None:
     figure = drawn(run_of(tmp_path, cells), "shares")
     inside(figure)
     text = words(figure)
-    assert text.count("25% mixing") == 2
+    assert text.count("25 % mixing") == 2
     assert "length 2K" in text
     assert [round(patch.get_width(), 6) for patch in figure.axes[0].patches] == [
         *(0.000512, 0.001536),
         *(0.002048, 0.006144),
     ]
+    doubtful = words(drawn(run_of(tmp_path / "doubtful", cells, flags=["unsteady"]), "shares"))
+    assert doubtful.count("25 % mixing †") == 2
 
 
 def test_decoding_is_told_by_the_token_and_its_context(tmp_path: Path) -> None:
