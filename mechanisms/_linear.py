@@ -83,7 +83,7 @@ class Work:
         return f.exp_().add_(high)
 
     def keys(self, i: int, shift: Tensor | None) -> tuple[Tensor, Tensor]:
-        """g and u of a tile."""
+        """g and u of a tile; where no u is needed, ``gather`` does without its copy of v."""
         v = self.chunks(self.v, i)
         u = self.room("u", *v.shape[:-1], v.shape[-1] + 1)
         u[..., :-1] = v
@@ -113,11 +113,14 @@ class Work:
 
     def gather(self, shift: Tensor | None) -> Tensor:
         """The sum of g^T u over all tiles, [b, h, e, .]."""
-        total = self.start()
+        b, h, _, e = self.q.shape
+        total = self.q.new_zeros(b, h, e, self.v.shape[-1], dtype=self.dtype)
+        ones = total.new_zeros(b, h, e)
         for i in range(len(self.bounds)):
-            g, u = self.keys(i, shift)
-            products.baddbmm_(total.flatten(0, 1), g[0].mT.flatten(0, 1), u[0].flatten(0, 1))
-        return total
+            g, v = self.features("g", self.chunks(self.k, i), shift)[0], self.chunks(self.v, i)[0]
+            ones += g.sum(2)
+            products.baddbmm_(total.flatten(0, 1), g.mT.flatten(0, 1), v.to(self.dtype).flatten(0, 1))
+        return torch.cat([total, ones.unsqueeze(-1)], -1)
 
     def sums(self, f: Tensor, states: Tensor, g: Tensor | None, u: Tensor | None) -> Tensor:
         """Numerators and denominators of a tile: from the states before its chunks and the pairs in them."""
@@ -129,13 +132,18 @@ class Work:
     def read(
         self, i: int, states: Tensor, g: Tensor | None = None, u: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The sums of tile i, and the shift of its rows if there was one to make."""
+        """The sums of tile i, and the shift of its rows if there was one to make.
+
+        A row whose denominator is lost all the same gets an infinite one, and so no gradient.
+        """
         q, shift = self.chunks(self.q, i), None
         total = self.sums(self.features("f", q, None), states, g, u)
         low = total[..., -1:] < _parts.smallest(self.dtype)
         if _parts.occurs(low):
             shift = q.amax(-1, keepdim=True).to(self.dtype).clamp_(max=0).masked_fill_(~low, 0)
             total = self.sums(self.features("f", q, shift), states, g, u)
+            below = total[..., -1:]
+            below.masked_fill_(below < _parts.smallest(self.dtype), torch.inf)
         return total, shift
 
     def slopes(self, i: int, grad: Tensor, y: Tensor, denominator: Tensor) -> Tensor:
@@ -164,9 +172,7 @@ def first_shift(k: Tensor, dtype: torch.dtype) -> Tensor | None:
 
 
 def finish(work: Work, i: int, total: Tensor, y: Tensor, denominator: Tensor) -> None:
-    """Divide; a row whose denominator is lost gets an infinite one, and so no gradient."""
     below = total[..., -1:]
-    below.masked_fill_(below < _parts.smallest(work.dtype), torch.inf)
     work.chunks(denominator, i).copy_(below)
     torch.div(total[..., :-1], below, out=work.chunks(y, i))
 
@@ -208,10 +214,12 @@ class BothWays(torch.autograd.Function):
             p = work.slopes(i, grad, y, denominator)
             products.baddbmm_(to_state.flatten(0, 1), f[0].mT.flatten(0, 1), p[0].flatten(0, 1))
             work.put(to_q, i, work.product("slope", p, state[None].mT), f)
+        to_sums, to_ones = to_state[None].split([v.shape[-1], 1], -1)
         for i in range(len(work.bounds)):
-            g, u = work.keys(i, ctx.shift)
-            work.chunks(to_v, i).copy_(work.product("values", g, to_state[None, ..., :-1]))
-            work.put(to_k, i, work.product("slope", u, to_state[None].mT), g)
+            g = work.features("g", work.chunks(k, i), ctx.shift)
+            work.chunks(to_v, i).copy_(work.product("values", g, to_sums))
+            slope = work.product("slope", work.chunks(v, i).to(work.dtype), to_sums.mT)
+            work.put(to_k, i, slope.add_(to_ones.mT), g)
         return to_q, to_k, to_v
 
 

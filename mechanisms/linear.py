@@ -86,12 +86,13 @@ def flops(
     e = d // shape.heads
     project = 4 * 2 * b * n * d * d
     state, wide = n * d * (e + 1), shape.heads * (e + 1)  # multiply-adds with a state; columns of [v, 1]
+    values = n * d * e  # and with a state's numerators alone
     if causal:
         held = pairs(n)
         mix = 2 * state + held * (d + wide)
-        back = 4 * state + n * d * e + held * (4 * d + wide)
+        back = 4 * state + values + held * (4 * d + wide)
     else:
-        mix, back = 2 * state, 3 * state + n * d * e
+        mix, back = state + values, 2 * (state + values)
     return Flops(
         matmul=project * (3 if train else 1) + 2 * b * (mix + (back if train else 0)),
         elementwise=b * n * d * 7 * (3 if train else 1),
