@@ -108,8 +108,8 @@ def remembers(subject: Subject) -> bool:
     """Whether a pass gives again what it gave before though its input has other values now.
 
     Overwrites the first input. False where that cannot be told: inputs that are tokens, one input only, an
-    output that is the same for two inputs from the start (a projection that begins at zero). For any level but
-    op, whose passes read what was made of the inputs.
+    output that is the same for two inputs from the start (a projection that begins at zero). For any level
+    but op, whose passes read what was made of the inputs.
     """
     if len(subject.inputs) < 2 or not subject.inputs[0].is_floating_point():
         return False
