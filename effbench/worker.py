@@ -139,6 +139,7 @@ def _time(visit: Visit) -> dict[str, Any]:
         measured["compile_s"] = measured["first_call_s"]
     flags = measured.pop("flags", [])
     flags += ["loaded"] if others.disturb else []
+    flags += ["other-threads"] if torch.get_num_threads() != cell.threads else []
     flags += ["throttled"] if after and set(after["held"]) - {nvml.POWER} else []
     flags += ["power-limited"] if after and nvml.POWER in after["held"] else []
     if not request["single"]:  # one more costly pass would buy too little
@@ -230,8 +231,9 @@ def _memory(visit: Visit) -> dict[str, Any]:
         repeats=request["repeats"],
         device=cell.device,
     )
-    if cell.mode == "decode":
-        measured["state_bytes"] = unique_bytes(subject.kept)
+    held = {"param_bytes": [*subject.module.parameters(), *subject.module.buffers()]}
+    held |= {"input_bytes": subject.inputs} | ({"state_bytes": subject.kept} if cell.mode == "decode" else {})
+    measured |= {name: unique_bytes(tensors) for name, tensors in held.items()}
     if cell.mode == "train":
         receiving = [*subject.module.parameters(), *(x for x in subject.inputs[:1] if x.is_floating_point())]
         measured["grad_bytes"] = sum(t.numel() * t.element_size() for t in receiving)
@@ -299,9 +301,9 @@ def _mechanism(visit: Visit) -> Mechanism:
 def _opened(visit: Visit) -> tuple[Mechanism, Cell]:
     """The mechanism and the cell of a question, with the process set as the cell and its limit say."""
     cell = Cell(**visit.request["cell"])
+    mechanism = _mechanism(visit)  # first, since an import may set what follows
     torch.set_num_threads(cell.threads)
     torch.set_float32_matmul_precision(cell.precision)
     products.use(visit.request["gemm"])
-    mechanism = _mechanism(visit)
     limit_memory(visit.request["memory_limit"], cell.device)
     return mechanism, cell
