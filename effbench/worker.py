@@ -38,7 +38,7 @@ from effbench.subject import Subject, build_subject, quarter, remembers
 _WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
 _SETTLE_S = 2.0  # this much more
 _COMPILE_S = 600.0
-_QUICK_S = 0.01  # a pass that may be made three times more; who remembers is quick
+_QUICK_S = 0.01  # a pass that may be made some times more; who remembers is quick
 
 
 def answer(channel: socket.socket) -> None:
@@ -142,12 +142,15 @@ def _time(visit: Visit) -> dict[str, Any]:
     flags += ["other-threads"] if torch.get_num_threads() != cell.threads else []
     flags += ["throttled"] if after and set(after["held"]) - {nvml.POWER} else []
     flags += ["power-limited"] if after and nvml.POWER in after["held"] else []
+    quick = min(measured["samples_s"]) < _QUICK_S
+    if quick and not cell.compile:  # compiled code would be compiled anew
+        torch.set_num_threads(1)  # what is not timed need not wait for threads, long on a busy machine
     if not request["single"]:  # one more costly pass would buy too little
         visit.enter("time", timeout + _SETTLE_S)
         last: list[Any] = []
         kernels.update(_kernels(lambda: last.append(subject.call(0)), cell))
         flags += [] if _finite(last.pop()) else ["not-finite"]
-        if cell.level != "op" and max(measured["samples_s"]) < _QUICK_S:
+        if quick and cell.level != "op":
             flags += ["remembered"] if remembers(subject) else []
     return {
         "status": "ok",
