@@ -83,6 +83,11 @@ FLAGS: Mapping[str, Flag] = {
         "its ceiling was taken only while something else ran: its share of the ceiling may be far too high",
         (CEILING,),
     ),
+    "other-threads": Flag("it changed torch's number of threads while it was timed", (TIME,)),
+    "remembered": Flag(
+        "a pass gave again what it had given for other values of its input: it remembers instead of working",
+        (TIME,),
+    ),
     "peak-too-low": Flag("the peak is below the output that the pass must hold", (MEMORY,)),
     "resident-excess": Flag("the process came to hold more than the mechanism asked for", (MEMORY,)),
     "memory-off-declared": Flag(

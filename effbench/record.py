@@ -60,7 +60,9 @@ class Memory(Part):
     alloc_bytes: int | None = None
     alloc_method: str = ""
     live_bytes: int | None = None
-    state_bytes: int | None = None  # of what is in place, what decoding keeps of the context
+    param_bytes: int | None = None  # of what is in place, parameters and buffers
+    input_bytes: int | None = None  # likewise the inputs
+    state_bytes: int | None = None  # likewise what decoding keeps of the context
     grad_bytes: int | None = None
     saved_bytes: int | None = None
     workspace_bytes: int | None = None

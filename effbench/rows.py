@@ -65,7 +65,7 @@ def _times(cell: Cell, groups: list[list[float]], spread: Spread) -> dict[str, A
     if not groups:
         return {}
     time = median_of_medians(groups)
-    low, high = median_interval(groups, spread.of(groups)) or (None, None)
+    low, high = median_interval(groups, spread.alone(groups)) or (None, None)
     tokens = cell.batch * (1 if cell.mode == "decode" else cell.seq)
     values = (time, low, high, sum(map(len, groups)), tokens / time)
     return dict(zip(_NUMBERS_OF_TIME, values, strict=True))

@@ -45,21 +45,36 @@ class Spread(NamedTuple):
     ``processes``: between the medians of a cell's processes; None where no cell has several.
     ``passes``: between the passes of one process; None where each timed a single one, and then the former
     holds it already.
+    ``rounds``: ``processes`` for a time by itself. What slows the machine for a while slows all cells of a
+    round: the more of the spread the rounds explain, the more all cells together say no more than one.
     """
 
     processes: float | None
     passes: float | None
+    rounds: float | None
 
     @staticmethod
     def pooled(cells: Sequence[Groups]) -> Spread:
-        """That of all cells of a run."""
-        return Spread(*(_widened(_pooled(samples)) for samples in (_process_medians(cells), _passes(cells))))
+        """That of all cells of a run, of each its processes in the order of the rounds."""
+        processes, passes = _pooled(_process_medians(cells)), _pooled(_passes(cells))
+        rounds = processes and (processes[0], _independent(_process_medians(cells)))
+        return Spread(_widened(processes), _widened(passes), _widened(rounds))
 
     def of(self, groups: Groups) -> float | None:
-        """What a cell borrows: a single pass is off by its process and by itself, a median by its process."""
-        if self.processes is None or not groups or any(len(group) > 1 for group in groups):
-            return self.processes
-        return math.hypot(self.processes, self.passes or 0.0)
+        """What a cell borrows to be compared with others of its run, which each round disturbs alike.
+
+        A single pass is off by its process and by itself, a median by its process.
+        """
+        return self._with_passes(self.processes, groups)
+
+    def alone(self, groups: Groups) -> float | None:
+        """What a cell borrows for its time by itself."""
+        return self._with_passes(self.rounds, groups)
+
+    def _with_passes(self, spread: float | None, groups: Groups) -> float | None:
+        if spread is None or not groups or any(len(group) > 1 for group in groups):
+            return spread
+        return math.hypot(spread, self.passes or 0.0)
 
 
 def median_of_medians(groups: Groups) -> float:
@@ -97,13 +112,35 @@ def _pooled(samples: Sequence[Sequence[float]]) -> tuple[float, int] | None:
     """
     if not samples:
         return None
-    variances = np.array([np.var(np.log(values), ddof=1) for values in samples])
-    freedoms = np.array([len(values) - 1 for values in samples])
-    keep = np.argsort(variances)[: math.ceil(len(samples) * (1 - TRIMMED))]
-    return math.sqrt(float(np.average(variances[keep], weights=freedoms[keep]))), int(freedoms[keep].sum())
+    kept = _without_noisiest(samples)
+    freedoms = [len(values) - 1 for values in kept]
+    variances = [np.var(np.log(values), ddof=1) for values in kept]
+    return math.sqrt(float(np.average(variances, weights=freedoms))), sum(freedoms)
 
 
-def _widened(found: tuple[float, int] | None) -> float | None:
+def _without_noisiest(samples: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    ranked = sorted(samples, key=lambda values: float(np.var(np.log(values), ddof=1)))
+    return ranked[: math.ceil(len(samples) * (1 - TRIMMED))]
+
+
+def _independent(samples: Sequence[Sequence[float]]) -> float:
+    """Degrees of freedom of the pooled spread where a round disturbs its cells alike (Satterthwaite 1946).
+
+    Those of the rounds and those of what the rounds do not explain, by their shares of the sum of squares.
+    """
+    kept = _without_noisiest(samples)
+    rounds = max(map(len, kept))
+    off = np.full((len(kept), rounds), np.nan)  # logs less their cell's mean
+    for row, values in zip(off, kept, strict=True):
+        row[: len(values)] = np.log(values) - np.mean(np.log(values))
+    total = float(np.nansum(off**2))
+    common = float(np.nansum(np.nansum(off, axis=0) ** 2 / np.sum(~np.isnan(off), axis=0)))
+    share = min(1.0, common / total) if total else 1.0
+    rest = sum(len(values) - 1 for values in kept) - (rounds - 1)
+    return 1 / (share**2 / (rounds - 1) + ((1 - share) ** 2 / rest if rest else 0.0))
+
+
+def _widened(found: tuple[float, float] | None) -> float | None:
     if found is None:
         return None
     spread, freedom = found

@@ -104,6 +104,31 @@ def build_subject(
     return Subject(module, inputs, _pass(module, inputs, cell))
 
 
+def remembers(subject: Subject) -> bool:
+    """Whether a pass gives again what it gave before though its input has other values now.
+
+    Overwrites the first input. False where that cannot be told: inputs that are tokens, one input only, an
+    output that is the same for two inputs from the start (a projection that begins at zero). For any level
+    but op, whose passes read what was made of the inputs.
+    """
+    if len(subject.inputs) < 2 or not subject.inputs[0].is_floating_point():
+        return False
+    first, second = (_copied(subject.call(i)) for i in (0, 1))
+    if _same(first, second):
+        return False
+    subject.inputs[0].copy_(subject.inputs[1])
+    return _same(_copied(subject.call(0)), first)
+
+
+def _copied(result: Any) -> list[torch.Tensor]:
+    """A pass may write its output where it wrote the last one."""
+    return [leaf.detach().clone() for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+
+def _same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 def make_input(cell: Cell, seed: int, repeat: int) -> torch.Tensor:
     """N(0, 1) of shape [b, n, d], at level model tokens [b, n] or patches [b, n, numbers in a patch].
 

@@ -139,7 +139,7 @@ def _metric(
 def _unpaired(one: Judgement, runs: tuple[Run, Run], threshold: float) -> Judgement:
     """Time of two runs that were measured one after the other."""
     groups = [run.samples(one.id) for run in runs]
-    spreads = [run.spread.of(side) for run, side in zip(runs, groups, strict=True)]
+    spreads = [run.spread.alone(side) for run, side in zip(runs, groups, strict=True)]
     found = ratio_interval(groups[0], groups[1], spreads[0], spreads[1])
     seen = " and ".join(f"{sum(map(len, side))} passes in {len(side)} processes" for side in groups)
     if found is None:

@@ -33,11 +33,12 @@ from effbench.meters.neighbours import neighbours
 from effbench.meters.storages import unique_bytes
 from effbench.plugin import Mechanism
 from effbench.registry import MECHANISMS, Registry, load_mechanism
-from effbench.subject import Subject, build_subject, quarter
+from effbench.subject import Subject, build_subject, quarter, remembers
 
 _WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
 _SETTLE_S = 2.0  # this much more
 _COMPILE_S = 600.0
+_QUICK_S = 0.01  # a pass that may be made some times more; who remembers is quick
 
 
 def answer(channel: socket.socket) -> None:
@@ -138,13 +139,19 @@ def _time(visit: Visit) -> dict[str, Any]:
         measured["compile_s"] = measured["first_call_s"]
     flags = measured.pop("flags", [])
     flags += ["loaded"] if others.disturb else []
+    flags += ["other-threads"] if torch.get_num_threads() != cell.threads else []
     flags += ["throttled"] if after and set(after["held"]) - {nvml.POWER} else []
     flags += ["power-limited"] if after and nvml.POWER in after["held"] else []
+    quick = min(measured["samples_s"]) < _QUICK_S
+    if quick and not cell.compile:  # compiled code would be compiled anew
+        torch.set_num_threads(1)  # what is not timed need not wait for threads, long on a busy machine
     if not request["single"]:  # one more costly pass would buy too little
         visit.enter("time", timeout + _SETTLE_S)
         last: list[Any] = []
         kernels.update(_kernels(lambda: last.append(subject.call(0)), cell))
         flags += [] if _finite(last.pop()) else ["not-finite"]
+        if quick and cell.level != "op":
+            flags += ["remembered"] if remembers(subject) else []
     return {
         "status": "ok",
         "time": measured,
@@ -227,8 +234,9 @@ def _memory(visit: Visit) -> dict[str, Any]:
         repeats=request["repeats"],
         device=cell.device,
     )
-    if cell.mode == "decode":
-        measured["state_bytes"] = unique_bytes(subject.kept)
+    held = {"param_bytes": [*subject.module.parameters(), *subject.module.buffers()]}
+    held |= {"input_bytes": subject.inputs} | ({"state_bytes": subject.kept} if cell.mode == "decode" else {})
+    measured |= {name: unique_bytes(tensors) for name, tensors in held.items()}
     if cell.mode == "train":
         receiving = [*subject.module.parameters(), *(x for x in subject.inputs[:1] if x.is_floating_point())]
         measured["grad_bytes"] = sum(t.numel() * t.element_size() for t in receiving)
@@ -296,9 +304,9 @@ def _mechanism(visit: Visit) -> Mechanism:
 def _opened(visit: Visit) -> tuple[Mechanism, Cell]:
     """The mechanism and the cell of a question, with the process set as the cell and its limit say."""
     cell = Cell(**visit.request["cell"])
+    mechanism = _mechanism(visit)  # first, since an import may set what follows
     torch.set_num_threads(cell.threads)
     torch.set_float32_matmul_precision(cell.precision)
     products.use(visit.request["gemm"])
-    mechanism = _mechanism(visit)
     limit_memory(visit.request["memory_limit"], cell.device)
     return mechanism, cell

@@ -85,7 +85,7 @@ def _ratio(run: Run, other: Run, row: Row, match: Row) -> str:
     if row["environment"] != match["environment"] or pd.isna(row["time_s"]) or pd.isna(match["time_s"]):
         return ""
     here, there = run.samples(row["id"]), other.samples(match["id"])
-    interval = ratio_interval(here, there, run.spread.of(here), other.spread.of(there))
+    interval = ratio_interval(here, there, run.spread.alone(here), other.spread.alone(there))
     text = f"{match['time_s'] / row['time_s']:.3f}"
     return f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else text
 

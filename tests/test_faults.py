@@ -33,6 +33,7 @@ WHILE_MEASURED = {
     "prints": ("ok", "", ""),
     "leaves-a-thread": ("ok", "", ""),
     "leaves-a-process": ("ok", "", ""),
+    "changes-threads": ("ok", "", ""),
 }
 BEFORE = {
     "check-shape": ("incorrect", "check", "shape [2, 15, 4]"),
@@ -106,6 +107,19 @@ def test_an_empty_number_says_why(run: Run) -> None:
         assert "flops" not in record.missing
         assert "alloc_bytes" not in record.missing
     assert not any(r.missing for r in run.records if r.status != "ok")
+
+
+def test_who_changes_the_number_of_threads_is_flagged(run: Run) -> None:
+    flagged = [r.cell["mechanism"] for r in run.records if "other-threads" in r.flags]
+    assert flagged == ["changes-threads"]
+
+
+def test_what_is_in_place_is_told_apart(run: Run) -> None:
+    (record,) = [r for r in run.records if r.cell["mechanism"] == "prints"]
+    memory = record.memory
+    assert memory is not None
+    assert (memory.param_bytes, memory.input_bytes) == (4, 48 * 8 * 4)
+    assert memory.live_bytes == 4 + 48 * 8 * 4
 
 
 def test_what_a_mechanism_prints_is_in_its_log_only(run: Run, folder: Path) -> None:

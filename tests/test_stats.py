@@ -83,11 +83,11 @@ def test_a_single_pass_is_off_by_its_process_and_by_itself() -> None:
 
 
 def test_what_a_cell_borrows() -> None:
-    assert Spread(0.03, 0.04).of([[1.0]]) == pytest.approx(0.05)
-    assert Spread(0.03, 0.04).of([[1.0], [1.1]]) == pytest.approx(0.05)
-    assert Spread(0.03, 0.04).of([[1.0, 1.1]]) == 0.03
-    assert Spread(0.03, None).of([[1.0]]) == 0.03
-    assert Spread(None, 0.04).of([[1.0]]) is None
+    assert Spread(0.03, 0.04, 0.03).of([[1.0]]) == pytest.approx(0.05)
+    assert Spread(0.03, 0.04, 0.03).of([[1.0], [1.1]]) == pytest.approx(0.05)
+    assert Spread(0.03, 0.04, 0.03).of([[1.0, 1.1]]) == 0.03
+    assert Spread(0.03, None, 0.03).of([[1.0]]) == 0.03
+    assert Spread(None, 0.04, None).of([[1.0]]) is None
 
 
 def test_thousands_of_short_passes_do_not_speak_for_the_long_ones() -> None:
@@ -120,6 +120,42 @@ def test_the_interval_of_a_small_run_covers_the_truth(cells: int, processes: int
         intervals = [median_interval(groups, Spread.pooled(run).of(groups)) or (2.0, 0.0) for groups in run]
         hits += sum(low <= 1.0 <= high for low, high in intervals)
     assert hits / (200 * cells) >= 0.9
+
+
+def together(random: np.random.Generator, *, rounds: float, apart: float) -> list[Groups]:
+    """A run of ten cells in two rounds: what slows a round slows all its cells."""
+    common = rounds * random.standard_normal(2)
+    levels = np.exp(common + apart * random.standard_normal((10, 2)))
+    return [[[float(level)] * 3 for level in cell] for cell in levels]
+
+
+def test_cells_that_a_round_slows_alike_say_no_more_than_one() -> None:
+    """Ten such cells look like ten witnesses, and their times by themselves would be claimed too surely."""
+    random = np.random.default_rng(8)
+    hits = {"of": 0, "alone": 0}
+    for _ in range(200):
+        run = together(random, rounds=0.1, apart=0.02)
+        spread = Spread.pooled(run)
+        for name in hits:
+            low, high = median_interval(run[0], getattr(spread, name)(run[0])) or (2.0, 0.0)
+            hits[name] += low <= 1.0 <= high
+    assert hits["alone"] / 200 >= 0.85
+    assert hits["of"] / 200 < 0.8
+
+
+def test_where_rounds_explain_nothing_every_cell_is_a_witness() -> None:
+    random = np.random.default_rng(9)
+    spread = Spread.pooled([noisy(random, 3, 10, 0.05) for _ in range(60)])
+    assert spread.rounds == pytest.approx(spread.processes, rel=0.02)
+    lone = Spread.pooled([noisy(random, 2, 10, 0.05)])
+    assert lone.rounds == pytest.approx(lone.processes)
+
+
+def test_cells_with_fewer_rounds_than_others_count_with_those_they_have() -> None:
+    random = np.random.default_rng(10)
+    run = [noisy(random, 2 + place % 2, 10, 0.05) for place in range(60)]
+    spread = Spread.pooled(run)
+    assert spread.rounds == pytest.approx(spread.processes, rel=0.05)
 
 
 def test_many_processes_are_taken_at_their_word() -> None:

@@ -64,7 +64,7 @@ def one_run(cells, seed):
     groups = {name: [record.time.samples_s for record in records] for name, records in visits.items()}
     spread = stats.Spread.pooled(list(groups.values()))
     for name, records in visits.items():
-        low, high = stats.median_interval(groups[name], spread.of(groups[name]))
+        low, high = stats.median_interval(groups[name], spread.alone(groups[name]))
         yield {
             "cell": name,
             "seq": cells[name].seq,
