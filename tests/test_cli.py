@@ -37,7 +37,7 @@ def test_a_report_answers_at_a_point_and_beside_another_run(effbench: Effbench, 
     done = effbench("report", "r", *question, "--compare", "r", "--as", "csv", cwd=ran)
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())  # however the lines are broken
-    for text in ("At length 32, width 16", "the same function as mha", "Fastest within 1.00 GiB: "):
+    for text in ("At length 32 · width 16", "the same function as mha", "Fastest within 1.00 GiB: "):
         assert text in shown
 
 
