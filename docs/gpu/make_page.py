@@ -1,4 +1,6 @@
-"""Prints docs/gpu.md from the folder of a run: ``python docs/gpu/make_page.py results/gpu > docs/gpu.md``."""
+"""Prints docs/gpu.md from the folder of a run, with what a reader must know of it besides, in a sentence:
+``python docs/gpu/make_page.py results/gpu "Nothing else ran." > docs/gpu.md``.
+"""
 
 import sys
 from pathlib import Path
@@ -21,7 +23,7 @@ HEAD = (
 )
 
 
-def main(folder: str) -> None:
+def main(folder: str, remark: str) -> None:
     run = load_run(Path(folder))
     facts, circumstances = run.info["environments"][run.info["environment"]], run.info["circumstances"][0]
     gpu, rates = facts["gpu"][0], run.ceilings
@@ -34,18 +36,22 @@ Operators at width 512, 8 heads, batch 1, float32, on one {gpu["name"]} (driver 
 
     {run.info["command"].partition(" --out ")[0]}
 
-which was cut short: {len(run.frame) - len(done)} of {len(run.frame)} cells have no answer. In the same run
-the GPU multiplied float32 matrices at {product / 1e12:.1f} TFLOP/s and copied at {copy / 1e12:.2f} TB/s.
-*Wall* is up to the end of the device's work, *device* lies between two events on its stream: where the two
-are alike and n is small, both measure how fast Python launches. The GPU {_held(run)}.
+{_asked(run, len(done))}. In the same run the GPU multiplied float32 matrices at
+{product / 1e12:.1f} TFLOP/s and copied at {copy / 1e12:.2f} TB/s. The GPU {_held(run)}.
+{remark}
 
-Since this run AFT-full's tiles on a GPU have half the rows, for less memory, and GPU cells have a predicted
-peak (their parameters could not be made on fake tensors: flag `no-prediction`, on every row); neither was run
-on a GPU again.
+*Wall* is up to the end of the device's work, *device* lies between two events on its stream: where the two are
+alike and n is small, both measure how fast Python launches.
 
 This page is written by `docs/gpu/make_page.py`; the rows: [table.csv](gpu/table.csv).
 """)
     print(tabulate([_row(run, row) for row in done.to_dict("records")], HEAD, tablefmt="github"))
+
+
+def _asked(run: Run, done: int) -> str:
+    if done == len(run.frame):
+        return f"which gave an answer for all {done} cells"
+    return f"which was cut short: {len(run.frame) - done} of {len(run.frame)} cells have no answer"
 
 
 def _held(run: Run) -> str:
@@ -65,7 +71,7 @@ def _row(run: Run, row: dict) -> tuple[str, ...]:
     return (
         *(row["mechanism"], str(row["seq"]), row["mode"], _ms(row["time_s"]), _ms(warm)),
         *(_ms(median(cold)) if cold else "", "" if share != share else f"{share:.2f}", f"{peak:.1f}"),
-        row["flags"].replace("no-prediction", "").strip(";").replace(";", " "),
+        row["flags"].replace(";", " "),
     )
 
 
