@@ -40,8 +40,8 @@ Operators at width 512, 8 heads, batch 1, float32, on one {gpu["name"]} (driver 
 {product / 1e12:.1f} TFLOP/s and copied at {copy / 1e12:.2f} TB/s. The GPU {_held(run)}.
 {remark}
 
-*Wall* is up to the end of the device's work, *device* lies between two events on its stream: where the two are
-alike and n is small, both measure how fast Python launches.
+*Wall* is up to the end of the device's work, *device* lies between two events on its stream: where the two
+are alike and n is small, both measure how fast Python launches.
 
 This page is written by `docs/gpu/make_page.py`; the rows: [table.csv](gpu/table.csv).
 """)
