@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any, TypeVar
 
 from effbench.processes import Conversation
 from effbench.record import Record
 from effbench.visit import Visit
+
+Answer = TypeVar("Answer")
 
 #: Seconds that a turn takes at least, so that what the other side left in the caches is a small part of it.
 TURN_S = 0.02
@@ -30,23 +34,43 @@ def visit_pair(visits: tuple[Visit, Visit], *, whole: bool, memory: bool = False
 
     A side that fails ends with its failure, and the other is measured alone, so that it is seen to work.
     """
-    ended = [(visit.check() or visit.predict()) if whole else None for visit in visits]
+
+    def before(visit: Visit) -> Record | None:
+        return (visit.check() or visit.predict()) if whole else None
+
+    def after(visit: Visit, failure: Record | None) -> Record:
+        if not failure and (whole or memory):
+            failure = visit.memory(False)
+        if not failure and whole:
+            failure = visit.instruct(False) or visit.count()
+        return failure or visit.record("ok")
+
+    ended = side_by_side(before, visits)
     if not any(ended):
         ended = _take_turns(visits)
-    pair, records = visits[0].round, []
+    pair = visits[0].round
     turns = not any(ended) and all(visit.timed for visit in visits)
-    for visit, failure in zip(visits, ended, strict=True):
-        failed = failure or (None if visit.timed else visit.time(False))
-        if not failed and (whole or memory):
-            failed = visit.memory(False)
-        if not failed and whole:
-            failed = visit.instruct(False) or visit.count()
-        records.append(failed or visit.record("ok"))
+    ended = [
+        failure or (None if visit.timed else visit.time(False))
+        for visit, failure in zip(visits, ended, strict=True)
+    ]
     base, head = (
         record.model_copy(update={"pair": pair if turns or not record.time else None, "side": side})
-        for record, side in zip(records, ("base", "head"), strict=True)
+        for record, side in zip(side_by_side(after, visits, ended), ("base", "head"), strict=True)
     )
     return base, head
+
+
+def side_by_side(do: Callable[..., Answer], *sides: Sequence[Any]) -> list[Answer]:
+    """``do`` of both sides at once, for what is not timed: each side has processes of its own.
+
+    After an interrupt nothing is waited for: what still runs ends with the sides' servers.
+    """
+    threads = ThreadPoolExecutor(len(sides[0]))
+    try:
+        return list(threads.map(do, *sides))
+    finally:
+        threads.shutdown(wait=False)
 
 
 def _take_turns(visits: Sequence[Visit]) -> list[Record | None]:

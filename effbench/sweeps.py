@@ -12,7 +12,7 @@ from effbench import environment
 from effbench.cell import Cell, usable_cores
 from effbench.errors import BadInput, NothingMeasured
 from effbench.paired import SCREENING
-from effbench.pairing import visit_pair
+from effbench.pairing import side_by_side, visit_pair
 from effbench.plan import Plan, make_plan
 from effbench.record import Record
 from effbench.runner import Progress
@@ -51,8 +51,7 @@ class Sweeps:
         named = suite.mechanisms or list(
             dict.fromkeys(name for side in self.sides for name in side.registry.claims)
         )
-        for side in self.sides:
-            side.describe(named, threads)
+        side_by_side(lambda side: side.describe(named, threads), self.sides)
         for spec in named:
             if all(spec in side.absent for side in self.sides):
                 raise BadInput(self.head.absent[spec])
@@ -65,11 +64,7 @@ class Sweeps:
         known = self.base.by_name()
         common = tuple(cell for cell in head.cells if cell.mechanism in known)
         base = replace(only_base, cells=(*common, *only_base.cells), mechanisms=known)
-        for side, plan in ((self.base, base), (self.head, head)):
-            for name, description in plan.mechanisms.items():
-                cells = [cell for cell in plan.cells if cell.mechanism == name]
-                if description.error is None and cells:
-                    side.visitor.survey(description, cells)
+        side_by_side(_survey, self.sides, [base, head])
         return [base, head]
 
     def _names(self) -> set[str]:
@@ -156,6 +151,13 @@ class Sweeps:
         left = (time.monotonic() - self.began) / self.done * (self.planned - self.done)
         running = ahead[0] if ahead else None
         self.watch(Progress(record, self.done, self.planned, self.failures, running, left))
+
+
+def _survey(side: Side, plan: Plan) -> None:
+    for name, description in plan.mechanisms.items():
+        cells = [cell for cell in plan.cells if cell.mechanism == name]
+        if description.error is None and cells:
+            side.visitor.survey(description, cells)
 
 
 def _about(suite: Suite, names: set[str], known: set[str]) -> Suite:
