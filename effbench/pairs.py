@@ -30,12 +30,17 @@ def log_ratio(base: Sequence[float], head: Sequence[float]) -> float:
 
 
 def spread(cells: Iterable[Sequence[float]]) -> float | None:
-    """The pooled standard deviation of log ratios between pairs; None where no cell has two pairs."""
-    several = [cell for cell in cells if len(cell) > 1]
-    if not several:
-        return None
-    squares = sum(float(np.var(cell, ddof=1)) * (len(cell) - 1) for cell in several)
-    return math.sqrt(squares / sum(len(cell) - 1 for cell in several))
+    """The standard deviation of log ratios between pairs that a usual cell has; None where none has two.
+
+    From the median of the cells' variances, each over the median that chi squared has with its degrees of
+    freedom: a few cells that were hit hard say nothing of the others.
+    """
+    variances = [
+        float(np.var(cell, ddof=1)) * (len(cell) - 1) / float(stats.chi2.median(len(cell) - 1))
+        for cell in cells
+        if len(cell) > 1
+    ]
+    return math.sqrt(float(np.median(variances))) if variances else None
 
 
 def interval(logs: Sequence[float], pooled: float | None) -> tuple[float, float] | None:

@@ -52,9 +52,13 @@ def test_one_pair_has_no_interval_and_equal_ones_a_point() -> None:
     assert (chance([0.1] * 3, 1.05), chance([0.01] * 3, 1.05)) == (0.0, 1.0)
 
 
-def test_spread_pools_and_needs_two() -> None:
+def test_spread_is_that_of_a_usual_cell_and_needs_two_pairs() -> None:
     assert spread([[1.0], []]) is None
-    assert spread([[0.0, 2.0], [5.0, 5.0, 5.0]]) == pytest.approx(math.sqrt(2 / 3))
+    random_ = np.random.default_rng(2)
+    cells = [*random_.normal(0, 0.03, size=(60, 3)), *random_.normal(0, 0.03, size=(60, 11))]
+    usual = spread(cells)
+    assert usual == pytest.approx(0.03, rel=0.15)
+    assert spread([*cells, [0.0, 0.9, -0.4]]) == pytest.approx(usual, rel=0.02), "one bad cell is one cell"
 
 
 def test_holm_is_the_printed_procedure() -> None:
