@@ -87,6 +87,22 @@ class _Claim(Strict):
     not_comparable: str = Field("", description="why it is not to be judged, whatever is measured")
 
 
+class _OfOne(_Claim):
+    of: Where
+
+    @property
+    def of_cell(self) -> Where:
+        return self.where.and_(self.of)
+
+
+class _OfTwo(_OfOne):
+    to: Where
+
+    @property
+    def to_cell(self) -> Where:
+        return self.where.and_(self.to)
+
+
 class Beside(Strict):
     """The same numerator over another cell: shown, not judged."""
 
@@ -96,13 +112,11 @@ class Beside(Strict):
     printed: float | None = Field(None, gt=0)
 
 
-class Ratio(_Claim):
+class Ratio(_OfTwo):
     """One number of a cell over that of another."""
 
     kind: Literal["ratio"]
     metric: METRIC
-    of: Where
-    to: Where
     printed: float = Field(gt=0)
     factor: float = Field(1.5, ge=1, description="how far off the printed ratio still counts as it")
     at_least: float | None = Field(None, gt=0)
@@ -129,14 +143,6 @@ class Ratio(_Claim):
             raise ValueError("of and to differ in shape; give the ratio at the same shape in also")
         return self
 
-    @property
-    def of_cell(self) -> Where:
-        return self.where.and_(self.of)
-
-    @property
-    def to_cell(self) -> Where:
-        return self.where.and_(self.to)
-
     def cells_of(self, beside: Beside) -> tuple[Where, Where]:
         """The two cells of a ratio that is shown beside this one."""
         return self.of_cell.and_(beside.of), self.to_cell.and_(beside.to)
@@ -161,19 +167,14 @@ class Ratio(_Claim):
         return [self.of_cell, self.to_cell, *(cell for one in self.also for cell in self.cells_of(one))]
 
 
-class Growth(_Claim):
+class Growth(_OfOne):
     """The exponent of one number along lengths or widths, per sample."""
 
     kind: Literal["exponent"]
     metric: Literal["time_s", "alloc_bytes", "flops"]
     along: Literal["seq", "dim"] = "seq"
-    of: Where
     printed: float = Field(ge=0)
     tolerance: float = Field(0.3, gt=0, description="how far off the printed exponent still counts as it")
-
-    @property
-    def of_cell(self) -> Where:
-        return self.where.and_(self.of)
 
     @property
     def allowed(self) -> tuple[float, float]:
@@ -204,22 +205,12 @@ class Order(_Claim):
         return [cell for group in self.group_cells for cell in group]
 
 
-class Reach(_Claim):
+class Reach(_OfTwo):
     """How many times as long a mechanism goes as another before a pass does not fit the memory."""
 
     kind: Literal["reach"]
-    of: Where
-    to: Where
     printed: float = Field(gt=1)
     factor: float = Field(1.5, ge=1, description="how far below the printed ratio still counts as it")
-
-    @property
-    def of_cell(self) -> Where:
-        return self.where.and_(self.of)
-
-    @property
-    def to_cell(self) -> Where:
-        return self.where.and_(self.to)
 
     @property
     def least(self) -> float:

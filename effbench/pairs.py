@@ -14,8 +14,8 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 DRAWS = 2000
-#: From so many pairs on, a cell's own spread is trusted alone; below, that of all cells counts beside it,
-#: like that of so many pairs more.
+#: From so many pairs on, a cell's own spread is trusted alone; below, that of a usual cell counts beside
+#: it, like that of so many pairs more.
 ENOUGH_PAIRS, BORROWED_PAIRS = 5, 4
 
 
@@ -43,21 +43,21 @@ def spread(cells: Iterable[Sequence[float]]) -> float | None:
     return math.sqrt(float(np.median(variances))) if variances else None
 
 
-def interval(logs: Sequence[float], pooled: float | None) -> tuple[float, float] | None:
+def interval(logs: Sequence[float], usual: float | None) -> tuple[float, float] | None:
     """The 95 % interval of head / base; None for a single pair.
 
     A bootstrap over pairs. Few values resampled claim too much: the percentiles are those whose interval
     would be Student's if the values were normal (the expanded percentiles of Hesterberg 2015). Below
     ``ENOUGH_PAIRS`` there is nothing to resample: Student's interval by the variance of the cell and that of
-    all cells, each weighted by its degrees of freedom (the moderated variance of Smyth 2004).
+    a ``usual`` one, each weighted by its degrees of freedom (the moderated variance of Smyth 2004).
     """
     if len(logs) < 2:
         return None
     values = np.asarray(logs, dtype=np.float64)
     centre, count = float(values.mean()), len(values)
-    if count < ENOUGH_PAIRS and pooled is not None:
+    if count < ENOUGH_PAIRS and usual is not None:
         freedom = count - 1 + BORROWED_PAIRS
-        variance = ((count - 1) * float(values.var(ddof=1)) + BORROWED_PAIRS * pooled**2) / freedom
+        variance = ((count - 1) * float(values.var(ddof=1)) + BORROWED_PAIRS * usual**2) / freedom
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance / count)
         return math.exp(centre - half), math.exp(centre + half)
     student = math.sqrt(count / (count - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
