@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from effbench import options
-from effbench.errors import FINE, INTERRUPTED, NOTHING, WORSE, BadInput, NothingMeasured
+from effbench.errors import FINE, NOTHING, WORSE, BadInput, NothingMeasured
 from effbench.options import Text, option
 
 if TYPE_CHECKING:
     from effbench.gate import Gated
-    from effbench.runner import Progress
     from effbench.session import Request
     from effbench.settings import Settings
 
@@ -73,6 +69,7 @@ def gate(
     from effbench.gate import gate_stored
     from effbench.noise import read_floors
     from effbench.settings import read_settings
+    from effbench.terminal import watched
 
     if (base is None) == (baseline is None):
         raise BadInput("gate takes either --base REF or --baseline FILE")
@@ -85,7 +82,7 @@ def gate(
         settings, suite, axes, mechanism, with_, option_, memory_limit, cell_timeout, budget, out
     )
     rules = settings.rules(read_floors(noise_file), advisory=advisory)
-    with _watched() as watch:
+    with watched() as watch:
         if base is not None:
             found = measure(_halved(request), base, setup=setup, rules=rules, watch=watch)
         else:
@@ -118,12 +115,13 @@ def noise(
     from effbench.gate import compare_trees, working_tree
     from effbench.noise import floors_of, write_floors
     from effbench.settings import read_settings
+    from effbench.terminal import watched
 
     settings = read_settings(Path.cwd())
     axes = options.axes(locals())
     request = _halved(_request(settings, suite, axes, mechanism, with_, option_, None, "60s", None, out))
     rules = settings.rules({})
-    with _watched() as watch:
+    with watched() as watch:
         found = compare_trees(
             request, [working_tree()] * 2, rules=rules, watch=watch, sweeps=pairs, again=False
         )
@@ -209,22 +207,3 @@ def _announce(found: Gated, file: Path | None) -> None:
         top = Path(os.environ.get("GITHUB_WORKSPACE") or ".").resolve()
         mechanisms = {**found.base.info["mechanisms"], **found.head.info["mechanisms"]}
         print("\n".join(github_annotations(found.verdict, mechanisms, top)))
-
-
-@contextmanager
-def _watched() -> Iterator[Callable[[Progress], None]]:
-    """The display of what is measured; an interrupt is exit code 130."""
-    from rich.console import Console
-
-    from effbench.progress import Display
-
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with Display(Console(stderr=True)) as display:
-            yield display
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _interrupt(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
@@ -12,6 +14,7 @@ from rich.console import Console
 from effbench.errors import INTERRUPTED, NothingMeasured
 from effbench.frame import Run
 from effbench.progress import Display
+from effbench.runner import Progress
 from effbench.session import Request, measure
 from effbench.summary import summarise
 
@@ -23,20 +26,31 @@ def measure_and_show(request: Request) -> Run:
         NothingMeasured: not one cell has a number.
         typer.Exit: interrupted; everything measured was written.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with Display(Console(stderr=True)) as display:
-            finished = measure(request, watch=display)
-    except KeyboardInterrupt:
-        again = request.command.replace(" --fresh", "")
-        print(f"\ninterrupted; everything measured is in {request.out}. Go on with: {again}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+    again = request.command.replace(" --fresh", "")
+    with watched(f"; everything measured is in {request.out}. Go on with: {again}") as watch:
+        finished = measure(request, watch=watch)
     summarise(finished, request.out, Console())
     if not (finished.frame["status"] == "ok").any():
         raise NothingMeasured(
             f"no cell of {len(finished.frame)} could be measured; see {request.out}/report.md"
         )
     return finished
+
+
+@contextmanager
+def watched(what_now: str = "") -> Iterator[Callable[[Progress], None]]:
+    """The display of what is measured; to be terminated is to be interrupted.
+
+    Raises:
+        typer.Exit: interrupted.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with Display(Console(stderr=True)) as display:
+            yield display
+    except KeyboardInterrupt:
+        print(f"\ninterrupted{what_now}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,10 @@ import pytest
 DATA = Path(__file__).parent / "data"
 #: Folders of tests that share nothing and start no process: with pytest-xdist each goes to whoever is free.
 FREE = ("tests/mechanisms/", "tests/conformance/")
+
+
+#: A script's job in the background ignores Ctrl-C, and so would every program that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
