@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import select
@@ -17,8 +18,9 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 
-from effbench import preheat, worker
+Answer = Callable[[socket.socket], None]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -34,15 +36,19 @@ def main() -> None:
     os.set_blocking(wake_read, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    gc.disable()  # to look through what torch's import makes again and again costs a fifth of the start
+    from effbench import preheat, worker
+
     preheat.prepare(kind)
+    gc.enable()
     _say(control, {"ready": os.getpid()})
     try:
-        _serve(control, (wake_read, wake_write))
+        _serve(control, (wake_read, wake_write), worker.answer)
     finally:
         _end_descendants()
 
 
-def _serve(control: socket.socket, wake: tuple[int, int]) -> None:
+def _serve(control: socket.socket, wake: tuple[int, int], answer: Answer) -> None:
     asked: set[int] = set()  # children that the runner knows of
     while True:
         ready, _, _ = select.select([control.fileno(), wake[0]], [], [])
@@ -54,12 +60,12 @@ def _serve(control: socket.socket, wake: tuple[int, int]) -> None:
             if not message:
                 return
             channel, log = fds
-            asked.add(_fork(control, channel, log, wake))
+            asked.add(_fork(control, channel, log, wake, answer))
             os.close(channel)
             os.close(log)
 
 
-def _fork(control: socket.socket, channel: int, log: int, wake: tuple[int, int]) -> int:
+def _fork(control: socket.socket, channel: int, log: int, wake: tuple[int, int], answer: Answer) -> int:
     server = os.getpid()
     pid = os.fork()
     if pid:
@@ -67,7 +73,7 @@ def _fork(control: socket.socket, channel: int, log: int, wake: tuple[int, int])
         return pid
     try:
         _become_child(server, control, log, wake)
-        worker.answer(socket.socket(fileno=channel))
+        answer(socket.socket(fileno=channel))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -155,3 +161,4 @@ def _prctl(option: int, value: int) -> None:
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # to take torch down in good order would take a quarter of a second

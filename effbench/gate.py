@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from effbench import revision
@@ -19,7 +20,7 @@ from effbench.errors import BadInput
 from effbench.frame import Run, load_run
 from effbench.judgement import USUAL, Rules, Verdict
 from effbench.overlay import Tree, read_project
-from effbench.paired import BATCH, LOOKS, SCREENING
+from effbench.paired import LOOKS, SCREENING
 from effbench.session import Request, measure
 from effbench.side import opened
 from effbench.store import Store
@@ -105,13 +106,13 @@ def compare_trees(
         with asker.recorded(folders):
             for number in range(sweeps):
                 asker.sweep(number, asker.cells)
-            for look in range(LOOKS if again else 0):
+            for had, pairs in pairwise((0, *LOOKS) if again else ()):
                 before, after = (load_run(folder) for folder in folders)
                 doubtful = suspects(judge(before, after, rules))
-                known = MEMORY if look else set()
+                known = MEMORY if had else set()
                 doubtful = {i: metrics - known for i, metrics in doubtful.items()}
-                first = SCREENING + look * BATCH
-                for number in range(first, first + BATCH):
+                first = SCREENING + had
+                for number in range(first, SCREENING + pairs):
                     asked = [c for c in asker.cells if _asked_again(doubtful, c, number == first)]
                     memory = {i for i, metrics in doubtful.items() if metrics & MEMORY and number == first}
                     asker.sweep(number, asked, memory)

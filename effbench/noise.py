@@ -15,7 +15,7 @@ from typing import Any
 from effbench.errors import BadInput
 from effbench.frame import Run
 from effbench.judgement import Rules
-from effbench.paired import BATCH
+from effbench.paired import ACCUSING
 from effbench.pairs import floor, log_ratio
 from effbench.record import SCHEMA
 from effbench.verdict import labels
@@ -43,7 +43,7 @@ def floors_of(base: Run, head: Run, rules: Rules) -> list[Floor]:
         logs = [log_ratio(*samples) for samples in head.pairs(base, row["id"]).values()]
         if len(logs) > 1:
             threshold = rules.gate(row["mechanism"], "time_s").relative
-            found.append(Floor(row["id"], label, floor(logs, BATCH), threshold))
+            found.append(Floor(row["id"], label, floor(logs, ACCUSING), threshold))
     return sorted(found, key=lambda one: -one.value)
 
 

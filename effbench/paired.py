@@ -2,8 +2,8 @@
 
 The first ``SCREENING`` pairs of a cell only find suspects. What is called slower is called from later pairs
 alone, which the suspicion did not choose: their one-sided chances, adjusted by Holm over all suspects and
-held to half the risk, since they are looked at twice, bound by 5 % the risk that a gate with nothing changed
-calls anything slower.
+held to half the risk, since two looks may accuse, bound by 5 % the risk that a gate with nothing changed
+calls anything slower. An earlier look only clears, which takes nothing from that bound.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from effbench.frame import Run
 from effbench.judgement import EXCLUDED, Call, Judgement, Rules
 from effbench.pairs import chance, holm, interval, log_ratio, spread
 
-#: So many pairs look for suspects; those after them decide, in batches that are looked at so often.
-SCREENING, BATCH, LOOKS = 3, 8, 2
+#: So many pairs look for suspects. Those after them decide: a suspect may be cleared after each of ``LOOKS``
+#: pairs, and called slower from ``ACCUSING`` of them on.
+SCREENING, ACCUSING = 3, 8
+LOOKS = (4, ACCUSING, 2 * ACCUSING)
+_ACCUSATIONS = sum(pairs >= ACCUSING for pairs in LOOKS)
 #: The risk that anything is called slower where nothing changed.
 RISK = 0.05
 
@@ -74,7 +77,8 @@ class Paired:
             return "faster", f"the interval lies below {1 / limit:.3f}"
         if again:
             risk = self._chances[one.id]
-            if low > limit and risk <= RISK / LOOKS:
+            enough = len(self._deciding[one.id]) >= ACCUSING
+            if enough and low > limit and risk <= RISK / _ACCUSATIONS:
                 return "slower", f"the interval lies above {limit:.3f}, adjusted chance {risk:.1g}"
         if ratio <= (1 + threshold if again else math.sqrt(1 + threshold)) and high <= most:
             if limit > 1 + threshold:

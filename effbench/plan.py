@@ -105,6 +105,11 @@ def _by_name(descriptions: Sequence[Description]) -> dict[str, Description]:
     return mechanisms
 
 
+def threads_asked(suite: Suite) -> int:
+    """The smallest number of threads that a suite asks: a server that describes then counts cells too."""
+    return min(int(threads) for sweep in suite.sweeps() for threads in sweep.get("threads", [usable_cores()]))
+
+
 def option_sets(description: Description, given: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """Every combination of the given values over the mechanism's defaults."""
     if description.error is None:

@@ -16,7 +16,7 @@ from effbench.cell import Budget, usable_cores
 from effbench.errors import BadInput, EffbenchError
 from effbench.frame import Run, load_run
 from effbench.pickled import send
-from effbench.plan import Plan, make_plan
+from effbench.plan import Plan, make_plan, threads_asked
 from effbench.registry import MECHANISMS, Registry
 from effbench.render import write_reports
 from effbench.rows import ABOVE_CEILING
@@ -133,7 +133,7 @@ def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]
     named = request.suite.mechanisms or ([] if request.extra else list(registry.claims))
     _check(registry, named, request.suite)
     with _visitor(request.budget, request.out / "logs") as visitor:
-        threads = usable_cores()
+        threads = threads_asked(request.suite)
         given = [send(thing, request.out / "plugins") for thing in request.extra]
         asked = [(spec, "") for spec in named] + given
         descriptions = [visitor.describe(spec, threads=threads, source=source) for spec, source in asked]

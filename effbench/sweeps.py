@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from effbench import environment
-from effbench.cell import Cell, usable_cores
+from effbench.cell import Cell
 from effbench.errors import BadInput, NothingMeasured
 from effbench.paired import SCREENING
 from effbench.pairing import side_by_side, visit_pair
-from effbench.plan import Plan, make_plan
+from effbench.plan import Plan, make_plan, threads_asked
 from effbench.record import Record
 from effbench.runner import Progress
 from effbench.servers import start_all
@@ -35,6 +35,7 @@ class Sweeps:
         self.request, self.watch = request, watch
         self.base, self.head = sides
         self.sides, self.stores = sides, stores
+        self.threads = threads_asked(request.suite)
         self.plans = self._describe(request.suite)
         head, base = ({cell.id: cell for cell in self.plans[side].cells} for side in (1, 0))
         self.shared = base.keys() & head.keys()
@@ -47,11 +48,10 @@ class Sweeps:
 
     def _describe(self, suite: Suite) -> list[Plan]:
         """The plan of each side: head's, and for base what of it base has, with whatever only base has."""
-        threads = usable_cores()
         named = suite.mechanisms or list(
             dict.fromkeys(name for side in self.sides for name in side.registry.claims)
         )
-        side_by_side(lambda side: side.describe(named, threads), self.sides)
+        side_by_side(lambda side: side.describe(named, self.threads), self.sides)
         for spec in named:
             if all(spec in side.absent for side in self.sides):
                 raise BadInput(self.head.absent[spec])
@@ -73,11 +73,11 @@ class Sweeps:
     @contextmanager
     def recorded(self, folders: Sequence[Path]) -> Iterator[None]:
         """Both folders start empty and say at the end how the run ended."""
-        if "turns" not in ask_hello(self.base.visitor, usable_cores()).get("questions", ()):
+        if "turns" not in ask_hello(self.base.visitor, self.threads).get("questions", ()):
             raise NothingMeasured(
                 "base has an effbench from before the gate, which cannot take turns with head's"
             )
-        facts = environment.facts(hello(self.head.visitor, usable_cores()))
+        facts = environment.facts(hello(self.head.visitor, self.threads))
         infos = []
         for side, store, plan, folder in zip(self.sides, self.stores, self.plans, folders, strict=True):
             side.visitor.environment = environment.digest(facts)

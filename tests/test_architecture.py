@@ -90,7 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evidence": {"against", "claim", "frame", "lines", "metrics", "plausibility"},
     "reproduction": {"claim", "claims", "evidence", "fit", "frame", "lines", "metrics", "ranking", "scaling"},
     "retelling": {"claim", "claims", "frame", "reproduction", "summary"},
-    "terminal": {"frame", "progress", "session", "summary"},
+    "terminal": {"frame", "progress", "runner", "session", "summary"},
     "judgement": {"metrics"},
     "paired": {"frame", "judgement", "pairs"},
     "verdict": {"frame", "judgement", "metrics", "paired", "stats"},
@@ -135,7 +135,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "options": {"api", "axes", "session", "suite"},
     "ci": {
-        *("announce", "gate", "merge", "noise", "options", "progress", "runner", "session", "settings"),
+        *("announce", "gate", "merge", "noise", "options", "session", "settings", "terminal"),
     },
     "pytest_plugin": {"api"},
     "listing": {"metrics", "plan", "registry", "session"},

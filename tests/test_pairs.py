@@ -14,7 +14,7 @@ from effbench.frame import load_run
 from effbench.gate import Gated, advice
 from effbench.judgement import Excuse, Judgement, Rules, Verdict
 from effbench.metrics import METRICS, Gate
-from effbench.paired import BATCH, SCREENING
+from effbench.paired import ACCUSING, LOOKS, SCREENING
 from effbench.pairs import chance, floor, holm, interval, log_ratio, spread
 from effbench.record import Memory
 from effbench.verdict import judge, suspects
@@ -69,9 +69,9 @@ def test_holm_is_the_printed_procedure() -> None:
 
 def test_the_floor_grows_with_bias_and_spread() -> None:
     quiet, biased, noisy = ([0.0, 0.01] * 4, [0.05, 0.06] * 4, [-0.1, 0.11] * 4)
-    assert floor(quiet, BATCH) < floor(biased, BATCH)
-    assert floor(quiet, BATCH) < floor(noisy, BATCH)
-    assert floor(quiet, 4 * BATCH) < floor(quiet, BATCH)
+    assert floor(quiet, ACCUSING) < floor(biased, ACCUSING)
+    assert floor(quiet, ACCUSING) < floor(noisy, ACCUSING)
+    assert floor(quiet, 4 * ACCUSING) < floor(quiet, ACCUSING)
 
 
 def side(name: str, levels: Sequence[float], cell=CELL, start: int = 0, **changes):
@@ -115,14 +115,21 @@ def around(ratio: float, pairs: int, wobble: float = 0.005) -> list[float]:
     ],
 )
 def test_suspicion_and_decision(tmp_path: Path, first: float, later: float | None, call: str) -> None:
-    factors = around(first, SCREENING) + ([] if later is None else around(later, BATCH))
+    factors = around(first, SCREENING) + ([] if later is None else around(later, ACCUSING))
     found = verdict(tmp_path, factors)
     assert time_of(found).call == call
     assert (CELL.id in suspects(found)) == (call == "inconclusive")
 
 
+@pytest.mark.parametrize(("later", "call"), [(1.0, "same"), (1.3, "inconclusive")])
+def test_the_first_look_only_clears(tmp_path: Path, later: float, call: str) -> None:
+    assert LOOKS[0] < ACCUSING
+    found = verdict(tmp_path, around(1.2, SCREENING) + around(later, LOOKS[0]))
+    assert time_of(found).call == call
+
+
 def test_noise_that_hides_a_slowdown_is_not_same(tmp_path: Path) -> None:
-    assert time_of(verdict(tmp_path, around(1.0, SCREENING + BATCH, wobble=0.5))).call == "inconclusive"
+    assert time_of(verdict(tmp_path, around(1.0, SCREENING + ACCUSING, wobble=0.5))).call == "inconclusive"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -139,8 +146,8 @@ def test_one_thread_is_advised_where_several_left_a_time_open(tmp_path: Path, th
 def test_a_floor_above_the_threshold_is_said(tmp_path: Path) -> None:
     floors = {ENVIRONMENT: {CELL.id: 0.2}}
     equal = time_of(verdict(tmp_path / "a", around(1.0, SCREENING), Rules(floors=floors)))
-    within = time_of(verdict(tmp_path / "b", around(1.12, SCREENING + BATCH), Rules(floors=floors)))
-    beyond = time_of(verdict(tmp_path / "c", around(1.4, SCREENING + BATCH), Rules(floors=floors)))
+    within = time_of(verdict(tmp_path / "b", around(1.12, SCREENING + ACCUSING), Rules(floors=floors)))
+    beyond = time_of(verdict(tmp_path / "c", around(1.4, SCREENING + ACCUSING), Rules(floors=floors)))
     elsewhere = time_of(
         verdict(tmp_path / "d", around(1.0, SCREENING), Rules(floors={"other": {CELL.id: 0.2}}))
     )
@@ -150,7 +157,7 @@ def test_a_floor_above_the_threshold_is_said(tmp_path: Path) -> None:
 
 
 def test_thresholds_of_a_mechanism_and_of_all_others(tmp_path: Path) -> None:
-    factors = around(1.1, SCREENING + BATCH)
+    factors = around(1.1, SCREENING + ACCUSING)
     wide = Gate(relative=0.2, interval=True)
     for number, (whose, call) in enumerate((("toy", "same"), ("*", "same"), ("other", "slower"))):
         rules = Rules(gates={(whose, "time_s"): wide})
@@ -194,14 +201,14 @@ def test_memory_in_doubt_is_the_least_that_was_seen(tmp_path: Path) -> None:
 )
 def test_an_excuse_holds_for_what_it_names(tmp_path: Path, excuse: dict, overall: str) -> None:
     one = Excuse(**({"mechanism": "toy", "metric": "time_s", "reason": "more exact"} | excuse))
-    found = verdict(tmp_path, around(1.2, SCREENING + BATCH), Rules(excuses=[one]))
+    found = verdict(tmp_path, around(1.2, SCREENING + ACCUSING), Rules(excuses=[one]))
     assert found.overall == overall
     assert ("more exact" in time_of(found).excused) == (overall == "fine")
     assert ("accepted until 2026-01-01 only" in time_of(found).why) == bool(excuse.get("expired"))
 
 
 def test_means_are_geometric_and_say_of_how_many(tmp_path: Path) -> None:
-    means = verdict(tmp_path, around(2.0, SCREENING + BATCH, wobble=0)).mean_ratios()
+    means = verdict(tmp_path, around(2.0, SCREENING + ACCUSING, wobble=0)).mean_ratios()
     assert means["time_s"] == (pytest.approx(2.0), 1)
     assert means["flops"] == (pytest.approx(1.0), 1)
     assert METRICS["instructions"].gate == Gate(relative=0.005)

@@ -1,6 +1,6 @@
 """Runs the gate again and again on changes that are known, and keeps what it said: the figures of docs/ci.md.
 
-``python docs/ci/show.py FOLDER KIND COUNT`` from a checkout, with the effbench that is installed. Gates that
+``python suites/known_changes.py FOLDER KIND COUNT`` from a checkout, with the effbench that is installed. Gates that
 FOLDER holds already are not run again, so that it can be stopped at any time; ``--table`` prints what is
 there.
 """
@@ -21,7 +21,7 @@ from effbench.frame import load_run
 from effbench.judgement import WORSE
 from effbench.verdict import judge
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 QUESTION = "--mechanism mha-sdpa,aft-simple,linear,fnet --seq 1024,2048 --dim 256 --mode forward --threads 1"
 
 #: Appended to the file of a mechanism: something is done before every pass.
