@@ -1,8 +1,8 @@
 """Runs the gate again and again on changes that are known, and keeps what it said: the figures of docs/ci.md.
 
-``python suites/known_changes.py FOLDER KIND COUNT`` from a checkout, with the effbench that is installed. Gates that
-FOLDER holds already are not run again, so that it can be stopped at any time; ``--table`` prints what is
-there.
+``python suites/known_changes.py FOLDER KIND COUNT`` from a checkout, with the effbench that is installed.
+Gates that FOLDER holds already are not run again, so that it can be stopped at any time; ``--table`` prints
+what is there.
 """
 
 from __future__ import annotations
