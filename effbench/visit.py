@@ -20,7 +20,7 @@ from effbench.servers import Servers
 from effbench.status import judge
 
 _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
-_MARGIN = 1.1  # predictions are exact for written-out attention and miss the workspace of some kernels
+_MARGIN = 1.1  # predictions are exact for most mechanisms, and miss what a few kernels take for themselves
 #: Seconds of counting on fake tensors, or this share of a pass if that is longer.
 _PREDICT_S, _PREDICT_SHARE = 2.0, 0.25
 _MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already

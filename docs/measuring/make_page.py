@@ -52,7 +52,8 @@ MEMORY = """## Memory against known peaks
 
 Bytes above what was in place, against what the operator holds by its definition. Goals: `alloc_bytes` within
 0.1 % + 16 KB, `peak_bytes` (resident) within 1 % + 0.3 MB. The prediction is made on fake tensors before
-anything runs; it sees no memory that a kernel takes for itself. A pass of over half a second is not made once
+anything runs; of the memory that kernels take for themselves it knows what softmax, layer norm, logsumexp and
+convolutions take on a CPU. A pass of over half a second is not made once
 more under the profiler: it has the prediction in place of `alloc_bytes`.
 """
 FLOPS = """## FLOPs: closed form and counter

@@ -27,8 +27,8 @@ def count(call: Callable[[], Any], *, strict: bool = False) -> dict[str, Any]:
     ``counted``: FLOPs as done, by kind. ``needed``: the same without the dead parts of causal tiles,
     None where no fused causal attention was seen. ``bytes_moved``: for each op its distinct inputs
     read and its outputs written, a model of eager traffic and not a measurement of it. ``calls``: ops
-    dispatched. ``peak_bytes``: the most that storages made during the call held at one time; what a
-    kernel allocates inside itself is not in it.
+    dispatched. ``peak_bytes``: the most that storages made during the call held at one time, and
+    beside them what is known of kernels' own scratch (``scratch``).
     """
     counter = OpCounter()
     with counter:
@@ -90,6 +90,8 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if rule.fresh:
             for out in outs:
                 self.storages.add(out)
+            if rule.scratch is not None and outs[0].device.type == "cpu":
+                self.storages.beside(rule.scratch(args, outs))
         return output
 
     def _count(self, func: Any, rule: Rule, args: Any, kwargs: Any, outs: list[torch.Tensor]) -> None:

@@ -25,6 +25,7 @@ from effbench.meters.op_tables import (
     SCATTER_ADDS,
     UNDECLARED_VIEWS,
 )
+from effbench.meters.scratch import SCRATCH, Scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Rule:
     """How one op is counted.
 
     ``traffic``: full (reads all inputs, writes all outputs), write (its destination is not read),
-    gather (reads as much as it writes), none, or ignored (not even a call).
+    gather (reads as much as it writes), none, or ignored (not even a call). ``scratch``: on a CPU.
     ``decompose``: made of other ops, count those. ``fresh``: its outputs are new storages.
     """
 
@@ -43,6 +44,7 @@ class Rule:
     decompose: bool = False
     fresh: bool = True
     complex_factor: int = 2
+    scratch: Scratch | None = None
     name: str = ""
 
 
@@ -165,5 +167,6 @@ def classify(func: Any) -> Rule:
         known=cost is not None,
         fresh=fresh,
         complex_factor=6 if name in ("mul", "div") else 2,
+        scratch=SCRATCH.get(name),
         name=label,
     )

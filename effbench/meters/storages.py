@@ -71,6 +71,10 @@ class StorageTracker:
         self.live_bytes += size
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
+    def beside(self, size: int) -> None:
+        """Something of this size is held for a moment."""
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes + size)
+
     def _forget(self, key: int, size: int) -> Callable[[Any], None]:
         def forget(_: Any) -> None:
             if self._alive.pop(key, None) is not None:

@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from effbench.errors import EffbenchError
 from effbench.meters.counts import count
+from effbench.meters.memory import allocated
 from effbench.meters.op_products import causal_pairs, cpu_causal_pairs
 
 B, H, N, E = 2, 3, 96, 16
@@ -282,3 +283,24 @@ def test_a_compiled_function_may_be_called_in_the_mode_without_harm():
     from effbench.meters.counts import OpCounter
 
     assert OpCounter.ignore_compile_internals() is True
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x.mT.softmax(-1),
+        lambda x: x.mT.log_softmax(-1),
+        lambda x: x.logsumexp(-1),
+        lambda x: F.layer_norm(x.mT, x.shape[1:2]),
+        lambda x: F.conv1d(x, torch.ones(x.shape[1], 1, 11), groups=x.shape[1]),
+        lambda x: F.conv1d(x.mT, torch.ones(64, x.shape[2], 3)),
+        lambda x: F.conv2d(x[:, :, None], torch.ones(2 * x.shape[1], x.shape[1], 1, 3)),
+    ],
+    ids=["softmax", "log-softmax", "logsumexp", "layer-norm", "depth-wise", "strided", "wider"],
+)
+def test_the_peak_holds_what_kernels_take_for_themselves(call):
+    x = torch.randn(1, 512, 2048)
+    call(x)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        predicted = count(lambda: call(x))["peak_bytes"]
+    assert predicted == pytest.approx(allocated(lambda: call(x)), rel=0.01)
