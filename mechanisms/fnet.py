@@ -29,11 +29,11 @@ from effbench import products
 from effbench.mechanisms import _parts
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
-#: Elements transformed at a time: their temporaries are reused, not mapped anew. A sixteenth short of 2^20,
-#: so that at n = 8192 and d = 512 training, which holds two outputs and half a spectrum, stays within 3 n d.
-TILE = 15 << 16
-SMALL = 1 << 17  # elements of a sequence below which many small steps take longer than one large one
-COLUMNS = 64  # and at least so many columns along the sequence
+TILE = 1 << 21  # elements of a tile of columns, whose buffer is used again
+ROWS = 1 << 19  # elements of a tile of rows, which is written twice while it is in cache
+SMALL = 1 << 18  # elements of a sequence below which many small steps take longer than one large one
+COLUMNS = 64  # at least so many columns along the sequence
+LINE = 64  # bytes of a cache line
 
 DFTS = ("fft", "matrix")
 Matrices = tuple[Tensor, Tensor]  # the cosines and the sines of a length, see dft_matrices
@@ -69,38 +69,55 @@ def _by_fft(x: Tensor) -> Tensor:
     rows, columns, wide = n // 2 + 1, d // 2 + 1, _parts.accumulator(x.dtype)
     if n * d < SMALL:
         return torch.fft.fft2(x.to(wide)).real.to(x.dtype)
-    spectrum = x.new_empty(
-        b, columns, rows, dtype=wide.to_complex()
-    )  # the layout in which torch returns rfft
-    width = max(COLUMNS, TILE // (b * n))
-    for a in (0, *range(1, columns, width)):
-        stop = min(columns, a + width) if a else 1
-        spectrum[:, a:stop] = torch.fft.rfft(_even_columns(x, a, stop, wide), dim=1).mT
+    spectrum = x.new_empty(b, rows, columns, dtype=wide.to_complex())
+    width = max(COLUMNS, _parts.tile_elements(x, TILE) // (b * n))
+    width = -(-columns // -(-columns // width))  # of tiles that are alike
+    room = x.new_empty(b, n, _apart(width, wide), dtype=wide)
+    for a, stop in _parts.tiles(columns, width):
+        even = _even_columns(x, a, stop, room[..., : stop - a])
+        # irfft conjugates what fft would do. torch returns the columns of rfft one after the other.
+        torch.conj_physical(torch.fft.rfft(even, dim=1), out=spectrum[..., a:stop])
+    del room, even  # before y is there
     y = torch.empty_like(x)
-    for a, stop in _parts.tiles(rows, max(1, TILE // (b * d))):
-        # irfft, which conjugates what fft would do, gives y[-k]: hfft would copy its input first.
-        _put_rows(y, a, torch.fft.irfft(spectrum[..., a:stop].mT, n=d, dim=2, norm="forward"))
+    for a, stop in _parts.tiles(rows, max(1, _parts.tile_elements(x, ROWS) // (b * d))):
+        _put_rows(y, a, torch.fft.irfft(spectrum[:, a:stop], n=d, dim=2, norm="forward"))
     return y
 
 
-def _even_columns(x: Tensor, a: int, stop: int, wide: torch.dtype) -> Tensor:
-    """(x[t, c] + x[-t, -c]) / 2 for a <= c < stop: either column 0 alone or others."""
-    first = -(stop - 1) % x.shape[2]
-    mirrored = x[..., first : first + stop - a]
-    even = x[..., a:stop].to(wide) * 0.5
-    even[:, :1].add_(mirrored[:, :1].flip(2), alpha=0.5)
-    even[:, 1:].add_(mirrored[:, 1:].flip(1, 2), alpha=0.5)
+def _apart(width: int, dtype: torch.dtype) -> int:
+    """Elements from row to row: an odd number of cache lines, so that a column is spread over all of a cache.
+
+    A power of 2 apart, its elements throw each other out, and a transform takes two or three times as long.
+    """
+    line = LINE // dtype.itemsize
+    return (-(-width // line) | 1) * line
+
+
+def _even_columns(x: Tensor, a: int, stop: int, even: Tensor) -> Tensor:
+    """x[t, c] + x[-t, -c] for a <= c < stop, twice the even part."""
+    d, first = x.shape[2], max(a, 1)
+    _add_mirrored(x[..., first:stop], x[..., d - stop + 1 : d - first + 1], even[..., first - a :])
+    if a == 0:
+        _add_mirrored(x[..., :1], x[..., :1], even[..., :1])
     return even
 
 
+def _add_mirrored(x: Tensor, mirrored: Tensor, out: Tensor) -> None:
+    """x plus the other turned round: all of its columns, and its tokens but for token 0, which stays."""
+    x, mirrored = x.to(out.dtype), mirrored.to(out.dtype)
+    torch.add(x[:, :1], mirrored[:, :1].flip(2), out=out[:, :1])
+    torch.add(x[:, 1:], mirrored[:, 1:].flip(1, 2), out=out[:, 1:])
+
+
 def _put_rows(y: Tensor, a: int, part: Tensor) -> None:
-    """y[-k] = part[k - a] and y[k, l] = y[-k, -l], for the rows k of a tile that starts at a."""
+    """y[k, l] = y[-k, -l] = part[k - a, l] / 2, for the rows k of a tile that starts at a."""
     n, stop = y.shape[1], a + part.shape[1]
-    y[:, a:stop, :1] = part[..., :1]
-    y[:, a:stop, 1:] = part[..., 1:].flip(2)
+    torch.mul(part, 0.5, out=y[:, a:stop])
     low, high = max(a, 1), min(stop, (n + 1) // 2)
     if low < high:
-        y[:, n - high + 1 : n - low + 1] = part[:, low - a : high - a].flip(1)
+        turned, mirrored = part[:, low - a : high - a].flip(1, 2), y[:, n - high + 1 : n - low + 1]
+        torch.mul(turned[..., :-1], 0.5, out=mirrored[..., 1:])
+        torch.mul(turned[..., -1:], 0.5, out=mirrored[..., :1])
 
 
 def _by_matrices(x: Tensor, rows: Matrices | None, columns: Matrices | None) -> Tensor:
