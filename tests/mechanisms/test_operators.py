@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from effbench.mechanisms import _line, _linear, _running, fnet
+from effbench.mechanisms import _line, _linear, _running, _taps, fnet
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -146,10 +146,12 @@ def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
     assert_close(aft_conv(q, k[:, :, :2], v, kernel, grid=(height, width)), expected, **EXACT)
 
 
+@pytest.mark.parametrize("by_torch", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("s", [1, 5, 51])
-def test_aft_conv_by_chunks_whose_shifts_move(s, causal, monkeypatch):
+def test_aft_conv_by_chunks_whose_shifts_move(s, causal, by_torch, monkeypatch):
     """Values and gradients, across the seams of chunks, also of keys that only later chunks can represent."""
+    monkeypatch.setattr(_taps, "convolves", lambda dtype: by_torch)
     monkeypatch.setattr(_line, "CHUNK", 0)
     n, (q, k, v) = 210, qkv(210, d=4)
     k = k[:, :, :2] + torch.linspace(0, 100, n).double()[:, None]
