@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from effbench.mechanisms import _line, _linear, _running, _taps, fnet
+from effbench.mechanisms import _line, _linear, _running, _taps, _tiled, fnet
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -14,6 +14,7 @@ from effbench.mechanisms.aft_simple import aft_simple
 from effbench.mechanisms.fnet import fourier_mix
 from effbench.mechanisms.linear import linear_attention, log_features
 from effbench.mechanisms.mha import softmax_attention
+from effbench.mechanisms.mha_tiled import tiled_attention
 from effbench.mechanisms.synthesizer_dense import synthesizer_dense
 from effbench.mechanisms.synthesizer_factorized_dense import synthesizer_factorized_dense
 from effbench.mechanisms.synthesizer_factorized_random import synthesizer_factorized_random
@@ -144,6 +145,21 @@ def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
         keys = k[:, :, head : head + 1].expand(-1, -1, 2)
         expected[:, :, mine] = naive(q[:, :, mine], keys, v[:, :, mine], w)
     assert_close(aft_conv(q, k[:, :, :2], v, kernel, grid=(height, width)), expected, **EXACT)
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_tiled_attention_where_exponentials_are_in_range_as_they_are_and_where_not(scale, monkeypatch):
+    """Values and gradients, over several tiles and a shorter one."""
+    ways, add_up = [], _tiled._add_up
+    monkeypatch.setattr(_tiled, "_add_up", lambda *rest: ways.append("added up") or add_up(*rest))
+    q, k, v = (x.view(2, 2, 1100, 4) for x in qkv(1100))
+    leaves = [x.requires_grad_() for x in (scale * q, k, v)]
+    got, expected = tiled_attention(*leaves), softmax_attention(*leaves)
+    assert_close(got, expected, **EXACT)
+    assert ways == (["added up"] * 2 if scale == 1 else [])
+    mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
+    for a, b in zip(mine, theirs, strict=True):
+        assert_close(a, b, **EXACT)
 
 
 @pytest.mark.parametrize("by_torch", [False, True])
