@@ -1,4 +1,4 @@
-"""AFT-conv along a line, tap by tap: s multiply-adds over a chunk of tokens in cache, memory linear in n.
+"""AFT-conv along a line: a depth-wise convolution (``_taps``), a chunk of tokens at a time, memory n d.
 
 [exp(k) v, exp(k)] of the keys that a chunk of rows reaches is made in a buffer; row t adds up taps times the
 s rows of the buffer that begin at its own. Not causal, the taps are exp(w) - 1 and what all tokens share is
@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from effbench.mechanisms import _gate, _parts, _running
+from effbench.mechanisms import _gate, _parts, _running, _taps
 
-CHUNK = 1 << 19  # elements of the values of a chunk
+CHUNK = 1 << 20  # elements of a chunk's values: smaller ones, in cache, took longer for their many steps
 KEPT = 0.125
 
 
@@ -33,7 +33,7 @@ class Line(torch.autograd.Function):
         for i, (a, b) in enumerate(work.bounds):
             keys = work.keys(i)
             sums = work.running(keys, far) if causal else None
-            total = work.near(keys, far if sums is None else sums[:, :-1] * work.outside, b - a)
+            total = work.near(keys, far if sums is None else sums[:, :-1] * work.outside)
             total, denominator = total.split([v.shape[2], k.shape[2]], 2)
             if causal:
                 flags = denominator < _parts.smallest(work.wide)
@@ -63,16 +63,15 @@ class Line(torch.autograd.Function):
         to_taps = torch.zeros_like(work.taps)
         for i, slope in enumerate(slopes):
             keys = work.keys(i)
-            if ctx.needs_input_grad[3]:
-                rows, space = slope.shape[1], torch.empty_like(slope)
-                for tap, total in enumerate(to_taps):
-                    total += torch.mul(slope, keys[:, tap : tap + rows], out=space).sum((0, 1))
-            _key_gradients(work, i, keys, slope, far[i], to_k, to_v)
+            found, part = _taps.gradients(slope, keys, work.taps, ctx.needs_input_grad[3])
+            if part is not None:
+                to_taps += part
+            _key_gradients(work, i, keys, found, slope, far[i], to_k, to_v)
         return to_q, to_k, to_v, work.to_kernel(to_taps).to(kernel.dtype), None, None
 
 
 def flops(b: int, n: int, d: int, h: int, s: int, *, train: bool) -> int:
-    """Element-wise FLOPs of the taps: forward; and backward of keys and of taps."""
+    """FLOPs of the taps: forward; and backward of keys and of taps."""
     return 2 * b * n * s * (d + h) * (3 if train else 1)
 
 
@@ -148,12 +147,9 @@ class _Work:
     def start(self) -> Tensor:
         return self.shifts.new_zeros(len(self.k), 1, self.columns)
 
-    def near(self, keys: Tensor, base: Tensor, rows: int) -> Tensor:
+    def near(self, keys: Tensor, base: Tensor) -> Tensor:
         """``base`` [b, rows or 1, c] and the taps of each row's window, [b, rows, c]."""
-        total = torch.addcmul(base, keys[:, :rows], self.taps[0])
-        for tap in range(1, self.halo + 1):
-            total.addcmul_(keys[:, tap : tap + rows], self.taps[tap])
-        return total
+        return _taps.convolve(keys, self.taps).add_(base)
 
     def running(self, keys: Tensor, before: Tensor) -> Tensor:
         """The sums over the keys before each row's window, and at last before the next chunk's first."""
@@ -227,15 +223,14 @@ def _key_gradients(
     work: _Work,
     i: int,
     keys: Tensor,
+    found: Tensor,
     slope: Tensor,
     far: tuple[Tensor, Tensor | None],
     to_k: Tensor,
     to_v: Tensor,
 ) -> None:
-    """Add what the sums of chunk i mean for the keys and values of its windows."""
-    rows, width, found = slope.shape[1], to_v.shape[2], torch.zeros_like(keys)
-    for tap in range(work.halo + 1):
-        found[:, tap : tap + rows].addcmul_(slope, work.taps[tap])
+    """Add what the sums of chunk i mean for its windows' keys and values: ``found`` through the taps."""
+    rows, width = slope.shape[1], to_v.shape[2]
     if work.causal:  # the rows of this chunk whose windows begin after the key, and the later chunks'
         found[:, : rows - 1] += _running.accumulate_(slope.flip(1))[:, :-1].flip(1) * work.outside
     own = 0 if work.causal else work.left  # where the keys begin that this chunk, and no other, counts as far

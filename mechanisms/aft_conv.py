@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effbench.mechanisms import _decode, _gate, _line, _parts, _plane
+from effbench.mechanisms import _decode, _gate, _line, _parts, _plane, _taps
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
@@ -182,11 +182,12 @@ def flops(
 ) -> Flops:
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
     project = 2 * b * n * d * (2 * d + h)
-    line = _line.flops(b, n, d, h, kernel, train=train) if dims == 1 else 0
+    line = _line.flops(b, n, d, h, kernel, train=train)
     plane = 2 * b * n * (kernel**2 * (d + h) * (3 if train else 1) + d * train)
+    convolved = plane if dims == 2 else line if _taps.convolves(torch.float32) else 0
     return Flops(
-        matmul=project * (3 if train else 1) + (plane if dims == 2 else 0),
-        elementwise=line + b * n * d * 12 * (3 if train else 1),
+        matmul=project * (3 if train else 1) + convolved,
+        elementwise=(line if not convolved else 0) + b * n * d * 12 * (3 if train else 1),
         transcendental=b * n * (d * (gate in _gate.TRANSCENDENTAL) + 3 * h),
     )
 

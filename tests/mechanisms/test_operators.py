@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from effbench.mechanisms import _line, _linear, _running, fnet
+from effbench.mechanisms import _line, _linear, _running, _taps, _tiled, fnet
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -14,6 +14,7 @@ from effbench.mechanisms.aft_simple import aft_simple
 from effbench.mechanisms.fnet import fourier_mix
 from effbench.mechanisms.linear import linear_attention, log_features
 from effbench.mechanisms.mha import softmax_attention
+from effbench.mechanisms.mha_tiled import tiled_attention
 from effbench.mechanisms.synthesizer_dense import synthesizer_dense
 from effbench.mechanisms.synthesizer_factorized_dense import synthesizer_factorized_dense
 from effbench.mechanisms.synthesizer_factorized_random import synthesizer_factorized_random
@@ -146,10 +147,27 @@ def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
     assert_close(aft_conv(q, k[:, :, :2], v, kernel, grid=(height, width)), expected, **EXACT)
 
 
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_tiled_attention_where_exponentials_are_in_range_as_they_are_and_where_not(scale, monkeypatch):
+    """Values and gradients, over several tiles and a shorter one."""
+    ways, add_up = [], _tiled._add_up
+    monkeypatch.setattr(_tiled, "_add_up", lambda *rest: ways.append("added up") or add_up(*rest))
+    q, k, v = (x.view(2, 2, 1100, 4) for x in qkv(1100))
+    leaves = [x.requires_grad_() for x in (scale * q, k, v)]
+    got, expected = tiled_attention(*leaves), softmax_attention(*leaves)
+    assert_close(got, expected, **EXACT)
+    assert ways == (["added up"] * 2 if scale == 1 else [])
+    mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
+    for a, b in zip(mine, theirs, strict=True):
+        assert_close(a, b, **EXACT)
+
+
+@pytest.mark.parametrize("by_torch", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("s", [1, 5, 51])
-def test_aft_conv_by_chunks_whose_shifts_move(s, causal, monkeypatch):
+def test_aft_conv_by_chunks_whose_shifts_move(s, causal, by_torch, monkeypatch):
     """Values and gradients, across the seams of chunks, also of keys that only later chunks can represent."""
+    monkeypatch.setattr(_taps, "convolves", lambda dtype: by_torch)
     monkeypatch.setattr(_line, "CHUNK", 0)
     n, (q, k, v) = 210, qkv(210, d=4)
     k = k[:, :, :2] + torch.linspace(0, 100, n).double()[:, None]
