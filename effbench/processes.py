@@ -207,6 +207,7 @@ class Conversation:
         self._closed = self._done = False
         self._started = time.monotonic()
         self._deadline, self._allowed = self._started + allow, allow
+        self._looked = self._started  # at its resident size
         self._heard = b""
 
     def __enter__(self) -> Self:
@@ -279,7 +280,10 @@ class Conversation:
             self._over("timeout", f"took more than {self._allowed:g} s")
         elif self._until is not None and now > self._until:
             self._over("until")
-        elif self._memory is not None and (resident := _resident(self.pid)) > self._memory:
+        elif self._memory is not None and now - self._looked >= _WATCH_S:
+            self._looked = now
+            if (resident := _resident(self.pid)) <= self._memory:
+                return False
             self._over("memory", f"resident size {resident} bytes is over the limit of {self._memory} bytes")
         else:
             return False

@@ -50,19 +50,8 @@ class Registry:
     @classmethod
     def installed(cls, group: str) -> Registry:
         """The plugins that the installed distributions declare."""
-        projects = dict.fromkeys(
-            name for folder in sys.path for name in _claimants(folder, _changed(folder), group)
-        )
-        found: dict[str, tuple[Claim, ...]] = {}
-        for project in projects:
-            dist = distribution(project)  # of two with one name importlib takes the first on the path
-            place = str(dist.locate_file(""))
-            origin = _origin(project, place, _changed(place))
-            for point in dist.entry_points.select(group=group):
-                claim = Claim(point.name, point.value, origin)
-                if claim not in found.get(point.name, ()):
-                    found[point.name] = (*found.get(point.name, ()), claim)
-        return cls(group, dict(sorted(found.items())))
+        path = tuple((folder, changed) for folder in sys.path if _holds(folder, changed := _changed(folder)))
+        return cls(group, _declared(group, path))
 
     @classmethod
     def of(cls, group: str, targets: Mapping[str, str]) -> Registry:
@@ -121,8 +110,30 @@ class Registry:
 
 
 @cache
+def _declared(group: str, path: tuple[tuple[str, int], ...]) -> Mapping[str, tuple[Claim, ...]]:
+    """What is claimed along folders as they were; a child need not read what its server has read."""
+    projects = dict.fromkeys(name for folder, changed in path for name in _claimants(folder, changed, group))
+    found: dict[str, tuple[Claim, ...]] = {}
+    for project in projects:
+        dist = distribution(project)  # of two with one name importlib takes the first on the path
+        place = str(dist.locate_file(""))
+        origin = _origin(project, place, _changed(place))
+        for point in dist.entry_points.select(group=group):
+            claim = Claim(point.name, point.value, origin)
+            if claim not in found.get(point.name, ()):
+                found[point.name] = (*found.get(point.name, ()), claim)
+    return dict(sorted(found.items()))
+
+
+@cache
+def _holds(folder: str, changed: int) -> bool:
+    """Whether there is any distribution in a folder; one without declares nothing, nor hides another one."""
+    return changed > 0 and any(True for _ in distributions(path=[folder]))
+
+
+@cache
 def _claimants(folder: str, changed: int, group: str) -> tuple[str, ...]:
-    """Distributions in a folder that declare plugins; a child need not read what its server has read."""
+    """Distributions in a folder that declare plugins."""
     found = distributions(path=[folder])
     return tuple(dist.name for dist in found if dist.entry_points.select(group=group))
 

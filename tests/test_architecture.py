@@ -62,7 +62,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "declaration": {
         *("cell", "model", "plugin", "registry", "source", "stack", "stack_flops", "subject"),
     },
-    "preheat": {"meters", "nvml", "registry"},
+    "hugepages": set(),
+    "preheat": {"hugepages", "meters", "nvml", "registry"},
     "forkserver": {"preheat", "worker"},
     "processes": set(),
     "servers": {"cell", "environment", "perf", "processes"},

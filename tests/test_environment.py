@@ -186,7 +186,8 @@ def test_server_environments():
     still = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
     separate = {"MALLOC_MMAP_THRESHOLD_": "65536"}
     assert of("memory", "warm") == of("memory", "default") == common | separate | still
-    assert of("counts", "warm") == of("counts", "default") == common | still
+    huge = {"THP_MEM_ALLOC_ENABLE": "1"}
+    assert of("counts", "warm") == of("counts", "default") == common | warm | huge | still
     assert of("time", "default") == common
 
 

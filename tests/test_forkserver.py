@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import threading
 from pathlib import Path
 
+import pytest
+
+from effbench import processes
 from effbench.processes import Server
 
 #: What asyncio does from Python 3.12 on, once something has imported it.
@@ -34,3 +41,30 @@ def test_a_child_that_cannot_start_says_why_in_its_log(tmp_path: Path) -> None:
         server.stop()
     assert (outcome.ended, outcome.reason) == ("died", "ended with exit code 1")
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
+
+
+def test_a_child_that_never_stops_talking_is_watched_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    conversation = processes.Conversation(Server("time", {}), ours, 60.0, 100, None)
+    conversation.pid = os.getpid()
+    looks: list[int] = []
+
+    def resident(pid: int) -> int:
+        looks.append(pid)
+        return 101
+
+    monkeypatch.setattr(processes, "_resident", resident)
+
+    def talk() -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more
+            while True:
+                theirs.sendall(b'{"stage": "time", "allow": 60}\n')
+
+    talking = threading.Thread(target=talk)
+    talking.start()
+    conversation.listen()
+    ours.close()
+    talking.join()
+    theirs.close()
+    assert conversation.outcome.ended == "memory"
+    assert looks == [os.getpid()]

@@ -7,10 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses import fake_impls
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from effbench import subject
 from effbench.cell import Cell
 from effbench.prediction import on_fake_tensors
+from effbench.preheat import use_kernels_for_fake_views
 from effbench.registry import MECHANISMS, Registry, load_mechanism
 
 CELL = Cell(mechanism="", level="op", seq=256, dim=64, heads=2, threads=1)
@@ -25,6 +28,54 @@ def test_cells_of_another_device_are_counted(name: str) -> None:
     assert there["live_bytes"] == here["live_bytes"]
     assert there["counted"]["matmul"] == here["counted"]["matmul"]
     assert there["peak_bytes"] > 0
+
+
+@pytest.fixture
+def kernels_for_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = fake_impls.op_implementations_dict
+    for view in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
+        monkeypatch.setitem(rules, view, rules[view])  # so that they are back after the test
+    FakeTensorMode.cache_clear()  # or it would say what torch's own rules said
+    use_kernels_for_fake_views()
+
+
+@pytest.mark.usefixtures("kernels_for_views")
+@pytest.mark.parametrize(
+    ("size", "order", "shape"),
+    [
+        ((4, 6), (0, 1), (2, 2, 6)),
+        ((4, 6), (0, 1), (-1,)),
+        ((2, 3, 4), (1, 0, 2), (3, 2, 2, 2)),
+        ((2, 3, 4), (2, 0, 1), (4, 6)),
+        ((2, 3, 4), (0, 2, 1), (2, 12)),
+        ((4, 0), (0, 1), (0, 2)),
+        ((4, 6), (0, 1), (5, 5)),
+    ],
+)
+def test_views_of_fake_tensors_are_as_those_of_real_ones(
+    size: tuple[int, ...], order: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    def seen() -> object:
+        x = torch.empty(size).permute(order)
+        try:
+            y = x.view(shape)
+        except (RuntimeError, ValueError):
+            return "refused"
+        alias = y.untyped_storage()._cdata == x.untyped_storage()._cdata
+        return y.shape, y.stride(), y.storage_offset(), alias
+
+    real = seen()
+    with FakeTensorMode():
+        assert seen() == real
+
+
+def test_what_is_counted_does_not_depend_on_whose_rule_views_follow(request: pytest.FixtureRequest) -> None:
+    mechanism, _ = load_mechanism(Registry.installed(MECHANISMS), "mha")
+    cell = replace(CELL, mechanism="mha", level="layer", mode="train")
+    torchs = on_fake_tensors(mechanism, cell, seconds=30)
+    request.getfixturevalue("kernels_for_views")
+    assert torch.ops.aten.view.default not in fake_impls.op_implementations_dict
+    assert on_fake_tensors(mechanism, cell, seconds=30) == torchs
 
 
 @pytest.mark.parametrize(
