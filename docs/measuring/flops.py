@@ -1,12 +1,13 @@
 """FLOPs by closed form, counter and processor: ``python docs/measuring/flops.py docs/measuring/flops.csv``.
 
 Layers of the built-in mechanisms, measured by ``effbench.run``: the closed form that each declares stands
-beside what was counted operator by operator. Attention has a closed form of this script's own. Where an AMD
+beside what was counted operator by operator. Attention has a closed form of this script's own. Where the
 processor lets them be counted, the floating-point operations that it retired stand beside both.
 """
 
 import sys
 import tempfile
+from contextlib import ExitStack
 
 import pandas as pd
 from machine import machine
@@ -19,8 +20,16 @@ from effbench.frame import load_run
 
 MECHANISMS = ("mha", "mha-sdpa", "aft-full", "aft-simple", "aft-conv", "linear", "synthesizer-dense", "fnet")
 KINDS = ("matmul", "elementwise", "transcendental", "fft")
-#: AMD's PMCx003, every kind of operation: a fused multiply-add is 2.
-RETIRED = perf.Event(4, 0x1F03, "retired floating-point operations")
+#: Whose processor -> raw events, and the operations that one of each is; a fused multiply-add is always 2.
+#: AMD's PMCx003 counts operations of every kind; Intel's FP_ARITH_INST_RETIRED, event 0xC7, instructions
+#: by their number of lanes, here those of single precision.
+RETIRED = {
+    "AMD": {perf.Event(4, 0x1F03, "retired floating-point operations"): 1},
+    "Intel": {
+        perf.Event(4, umask << 8 | 0xC7, f"retired floating-point instructions of {lanes} lanes"): lanes
+        for umask, lanes in ((0x02, 1), (0x08, 4), (0x20, 8), (0x80, 16))
+    },
+}
 PASSES = 4
 
 
@@ -46,14 +55,24 @@ def rows(run):
 
 def why_not_retired():
     """Why the processor cannot be asked; None where it can."""
-    if "AMD" not in cpu_model():
-        return f"its counter is known for AMD alone, and this is {cpu_model()}"
-    return perf.missing(RETIRED)
+    if not (events := retired_events()):
+        return f"its counter is known for {' and '.join(RETIRED)} alone, and this is {cpu_model()}"
+    return next((reason for event in events if (reason := perf.missing(event))), None)
 
 
-def retired(cells, event=RETIRED):
-    """Events of one pass of each cell, by its id."""
-    with perf.Counter(event) as counter:  # open before torch starts the threads that it shall follow
+def retired_events():
+    """The events of this processor, with the operations that each is."""
+    return next((events for maker, events in RETIRED.items() if maker in cpu_model()), {})
+
+
+def retired(cells, events):
+    """Operations of one pass of each cell, by its id: every event so many."""
+
+    def operations():
+        return sum(counter.read() * each for counter, each in counters)
+
+    with ExitStack() as stack:  # open before torch starts the threads that they shall follow
+        counters = [(stack.enter_context(perf.Counter(event)), each) for event, each in events.items()]
         from effbench.registry import MECHANISMS, Registry, load_mechanism
         from effbench.subject import build_subject
 
@@ -61,10 +80,10 @@ def retired(cells, event=RETIRED):
         for cell in cells:
             subject = build_subject(load_mechanism(registry, cell.mechanism)[0], cell, seed=0, ring=1)
             subject.call(0)
-            before = counter.read()
+            before = operations()
             for _ in range(PASSES):
                 subject.call(0)
-            yield cell.id, (counter.read() - before) / PASSES
+            yield cell.id, (operations() - before) / PASSES
 
 
 def main(path):
@@ -73,7 +92,7 @@ def main(path):
         run = load_run(out)
     why_not = why_not_retired()
     cells = [Cell(**entry["cell"]) for entry in run.info["plan"]]
-    asked = dict(retired(cells)) if why_not is None else {}
+    asked = dict(retired(cells, retired_events())) if why_not is None else {}
     table = pd.DataFrame(rows(run)).assign(retired=[asked.get(cell.id) for cell in cells], no_retired=why_not)
     table.to_csv(path, index=False)
 
