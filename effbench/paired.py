@@ -3,7 +3,7 @@
 The first ``SCREENING`` pairs of a cell only find suspects. What is called slower is called from later pairs
 alone, which the suspicion did not choose: their one-sided chances, adjusted by Holm over all suspects and
 held to half the risk, since two looks may accuse, bound by 5 % the risk that a gate with nothing changed
-calls anything slower. An earlier look only clears, which takes nothing from that bound.
+calls anything slower. An earlier look only clears, by all pairs so far, which takes nothing from that bound.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Paired:
         return cell_id in self._screened
 
     def _logs(self, cell_id: str) -> list[float]:
-        return self._deciding.get(cell_id) or self._screened[cell_id]
+        """Those that decide, once they are enough to call a cell slower; until then all."""
+        deciding = self._deciding.get(cell_id, [])
+        return deciding if len(deciding) >= ACCUSING else [*self._screened[cell_id], *deciding]
 
     def _limit(self, cell_id: str, mechanism: str) -> float:
         """The ratio beyond which a slowdown counts: clear of the threshold and of the A/A floor."""
@@ -75,10 +77,9 @@ class Paired:
         again = one.id in self._deciding
         if high < 1 / limit and chance([-log for log in self._logs(one.id)], limit) <= RISK:
             return "faster", f"the interval lies below {1 / limit:.3f}"
-        if again:
+        if len(self._deciding.get(one.id, [])) >= ACCUSING:
             risk = self._chances[one.id]
-            enough = len(self._deciding[one.id]) >= ACCUSING
-            if enough and low > limit and risk <= RISK / _ACCUSATIONS:
+            if low > limit and risk <= RISK / _ACCUSATIONS:
                 return "slower", f"the interval lies above {limit:.3f}, adjusted chance {risk:.1g}"
         if ratio <= (1 + threshold if again else math.sqrt(1 + threshold)) and high <= most:
             if limit > 1 + threshold:
