@@ -87,7 +87,6 @@ OVERHEAD = """## What a cell costs beyond its passes
 Cheap cells, visited twice. A question is one process: from the request until the process is gone, less first
 call, warm-up and samples. Memory and counts make a few passes of their own, which are not taken off. Goals:
 at most 150 ms a cell all in all; the parent uses under 2 % of a core while a child times.
-Measured before children read fewer tables and compiled nothing twice; not measured since.
 """
 FAULTS = """## Faults
 
