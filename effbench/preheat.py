@@ -35,8 +35,8 @@ def prepare(kind: str) -> None:
     # What torch's import left is looked at no more: a child's first collection would take 0.1 s.
     gc.collect()
     gc.freeze()
-    # Where it changes no number: small cells would be 5 to 10 % faster than they are for anyone else, and what
-    # a small pass adds to a process would fit into a page that is there.
+    # Where it changes no number: small cells would be 5 to 10 % faster than they are for anyone else, and
+    # what a small pass adds to a process would fit into a page that is there.
     if kind == "counts":
         hugepages.collapse()
 
