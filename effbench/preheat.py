@@ -36,7 +36,7 @@ def prepare(kind: str) -> None:
     gc.collect()
     gc.freeze()
     # Where it changes no number: small cells would be 5 to 10 % faster than they are for anyone else, and
-    # what a small pass adds to a process would fit into a page that is there.
+    # what a small pass adds to a process might fit into a page that is there.
     if kind == "counts":
         hugepages.collapse()
 
