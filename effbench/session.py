@@ -141,11 +141,16 @@ def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]
         visitor.seed = plan.seed
         facts = environment.facts(hello(visitor, threads))
         visitor.environment = environment.digest(facts)
-        for name, description in plan.mechanisms.items():
-            cells = [cell for cell in plan.cells if cell.mechanism == name]
-            if description.error is None and cells:
-                visitor.survey(description, cells)
+        survey_all(visitor, plan)
         yield visitor, plan, facts
+
+
+def survey_all(visitor: Visitor, plan: Plan) -> None:
+    """Learn of every cell whether it is supported, and its closed-form FLOPs; kept for the visits."""
+    for name, description in plan.mechanisms.items():
+        cells = [cell for cell in plan.cells if cell.mechanism == name]
+        if description.error is None and cells:
+            visitor.survey(description, cells)
 
 
 def ask_hello(visitor: Visitor, threads: int) -> Mapping[str, Any]:

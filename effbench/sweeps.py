@@ -17,7 +17,7 @@ from effbench.plan import Plan, make_plan, threads_asked
 from effbench.record import Record
 from effbench.runner import Progress
 from effbench.servers import start_all
-from effbench.session import Request, ask_hello, hello, make_info
+from effbench.session import Request, ask_hello, hello, make_info, survey_all
 from effbench.side import Side
 from effbench.store import Store
 from effbench.suite import Suite, keep_options
@@ -64,7 +64,7 @@ class Sweeps:
         known = self.base.by_name()
         common = tuple(cell for cell in head.cells if cell.mechanism in known)
         base = replace(only_base, cells=(*common, *only_base.cells), mechanisms=known)
-        side_by_side(_survey, self.sides, [base, head])
+        side_by_side(survey_all, [side.visitor for side in self.sides], [base, head])
         return [base, head]
 
     def _names(self) -> set[str]:
@@ -151,13 +151,6 @@ class Sweeps:
         left = (time.monotonic() - self.began) / self.done * (self.planned - self.done)
         running = ahead[0] if ahead else None
         self.watch(Progress(record, self.done, self.planned, self.failures, running, left))
-
-
-def _survey(side: Side, plan: Plan) -> None:
-    for name, description in plan.mechanisms.items():
-        cells = [cell for cell in plan.cells if cell.mechanism == name]
-        if description.error is None and cells:
-            side.visitor.survey(description, cells)
 
 
 def _about(suite: Suite, names: set[str], known: set[str]) -> Suite:

@@ -182,12 +182,14 @@ def flops(
 ) -> Flops:
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
     project = 2 * b * n * d * (2 * d + h)
-    line = _line.flops(b, n, d, h, kernel, train=train)
-    plane = 2 * b * n * (kernel**2 * (d + h) * (3 if train else 1) + d * train)
-    convolved = plane if dims == 2 else line if _taps.convolves(torch.float32) else 0
+    if dims == 2:
+        taps = 2 * b * n * (kernel**2 * (d + h) * (3 if train else 1) + d * train)
+    else:
+        taps = _line.flops(b, n, d, h, kernel, train=train)
+    convolved = dims == 2 or _taps.convolves(torch.float32)
     return Flops(
-        matmul=project * (3 if train else 1) + convolved,
-        elementwise=(line if not convolved else 0) + b * n * d * 12 * (3 if train else 1),
+        matmul=project * (3 if train else 1) + taps * convolved,
+        elementwise=taps * (not convolved) + b * n * d * 12 * (3 if train else 1),
         transcendental=b * n * (d * (gate in _gate.TRANSCENDENTAL) + 3 * h),
     )
 

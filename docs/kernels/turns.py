@@ -70,8 +70,15 @@ def in_turns(name, options, n, causal, rivals, goal) -> dict:
         ratios.append((first + fourth) / (second + third))
         mine.append((first + fourth) / 2)
     low, _, high = quantiles(ratios, n=4)
-    label = name + (f" {options['dims']}-D" if options else "") + (" causal" if causal else "")
-    row = {"operator": label, "n": n, "rivals": " + ".join(rivals), "ratio": median(ratios), "low": low}
+    form = f"{options['dims']}-D" if options else "causal" if causal else ""
+    row = {
+        "operator": name,
+        "form": form,
+        "n": n,
+        "rivals": " + ".join(rivals),
+        "ratio": median(ratios),
+        "low": low,
+    }
     row |= {"high": high, "fours": len(ratios), "seconds": median(mine), "goal": goal}
     print(row, file=sys.stderr, flush=True)
     return row | {"machine": machine()}
@@ -124,16 +131,14 @@ def table(rows: pd.DataFrame) -> str:
     """Markdown: the ratio and the middle half of the fours."""
     shown = [
         [
-            f"`{row.operator}`".replace(" causal`", "` causal")
-            .replace(" 1-D`", "` 1-D")
-            .replace(" 2-D`", "` 2-D"),
+            f"`{row.operator}` {row.form}".rstrip(),
             row.n,
             " + ".join(f"`{name}`" for name in row.rivals.split(" + ")),
             f"**{row.ratio:.2f}** [{row.low:.2f}, {row.high:.2f}]",
             f"≤ {row.goal:g}" + ("" if row.ratio <= row.goal else " missed"),
             row.fours,
         ]
-        for row in rows.itertuples()
+        for row in rows.fillna({"form": ""}).itertuples()
     ]
     head = ["operator", "n", "against", "ratio of times, middle half", "goal", "fours"]
     return f"{tabulate(shown, head, 'github')}\n\nOn {rows['machine'].iloc[0]}."
