@@ -7,11 +7,13 @@ enter as plain sums over tiles: every term is positive, nothing cancels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _gate, _parts, _tiles
+from effbench.mechanisms import _band, _gate, _parts, _tiles
 
 Bias = Tensor | tuple[Tensor, Tensor]
 
@@ -52,25 +54,25 @@ def position_weighted(
 class _PositionWeighted(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, left, right, window, causal, gate, keep):
-        work = _tiles.Work(k, v, left, right, window, causal)
+        work = _work(k, v, left, right, window, causal)
         y, bad = torch.empty_like(q), torch.empty(q.shape, dtype=torch.bool, device=q.device)
-        means, denominators = ([], [])
-        for i, far in enumerate(work.far_keys()):
-            a, b = work.bounds(i)
-            numerator, denominator = _sums(work, i, far).split(work.columns, 1)
+        bounds, means, denominators = [], [], []
+        for a, b, sums, lost in work.totals():
+            numerator, denominator = sums.split(work.columns, 1)
             flags = denominator < _parts.smallest(work.dtype)
-            if work.moving:
-                flags |= _parts.out_of_reach(_tiles.rows_of(k, a, b).to(work.dtype), work.shifts[i])
+            if lost is not None:
+                flags |= lost
             denominator = denominator.masked_fill(flags, torch.inf)  # then these rows get no gradient here
             mean = numerator / denominator
             _tiles.put_rows(y, a, b, mean * gate(_tiles.rows_of(q, a, b).to(work.dtype)))
             _tiles.put_rows(bad, a, b, flags)
             if keep:
+                bounds.append((a, b))
                 means.append(mean)
                 denominators.append(denominator)
         if keep:
             ctx.save_for_backward(q, k, v, left, right, *means, *denominators)
-            ctx.window, ctx.causal, ctx.gate = window, causal, gate
+            ctx.window, ctx.causal, ctx.gate, ctx.bounds = window, causal, gate, bounds
         ctx.mark_non_differentiable(bad)
         return y, bad
 
@@ -78,11 +80,11 @@ class _PositionWeighted(torch.autograd.Function):
     @_parts.plain_backward
     def backward(ctx, grad, _):
         q, k, v, left, right, *saved = ctx.saved_tensors
-        work = _tiles.Work(k, v, left, right, ctx.window, ctx.causal)
+        work = _work(k, v, left, right, ctx.window, ctx.causal)
         to_q = torch.empty_like(q)
-        slopes = k.new_empty(work.n, 2 * work.columns, dtype=work.dtype)  # of numerator and denominator
-        for i, (mean, denominator) in enumerate(zip(saved[: work.count], saved[work.count :], strict=True)):
-            a, b = work.bounds(i)
+        slopes = k.new_empty(work.n, 2 * work.columns, dtype=work.factors)  # of numerator and denominator
+        halves = saved[: len(ctx.bounds)], saved[len(ctx.bounds) :]
+        for (a, b), mean, denominator in zip(ctx.bounds, *halves, strict=True):
             top = _tiles.rows_of(grad, a, b).to(work.dtype)
             gate, to_gated = _gate.with_slope(ctx.gate, _tiles.rows_of(q, a, b).to(work.dtype), top * mean)
             _tiles.put_rows(to_q, a, b, to_gated)
@@ -91,10 +93,37 @@ class _PositionWeighted(torch.autograd.Function):
             slopes[a:b, : work.columns] = top
             slopes[a:b, work.columns :] = top.mul_(mean).neg_()
         to_k, to_v = torch.empty_like(k), torch.empty_like(v)
-        to_bias = _BiasGradient(work) if any(ctx.needs_input_grad[3:5]) else None
-        for j, far in enumerate(work.far_rows(slopes)):
-            _key_gradients(work, j, far, slopes, to_bias, to_k, to_v)
-        return to_q, to_k, to_v, *(to_bias.result() if to_bias else (None, None)), *[None] * 4
+        to_bias = work.gradients(slopes, to_k, to_v, any(ctx.needs_input_grad[3:5]))
+        return to_q, to_k, to_v, *to_bias, *[None] * 4
+
+
+def _work(
+    k: Tensor, v: Tensor, left: Tensor, right: Tensor | None, window: int | None, causal: bool
+) -> _Tiled | _band.Band:
+    """Tile by tile, or a band's tiles side by side where launches are dear and biases need no shift."""
+    if window is None or not 0 < window < k.shape[1] or right is None or _parts.on_cpu(k):
+        return _Tiled(k, v, left, right, window, causal)
+    wild = _tiles.largest(left, right) > _tiles.TAME
+    return (_Tiled if _parts.occurs(wild) else _band.Band)(k, v, left, right, window, causal)
+
+
+class _Tiled(_tiles.Work):
+    def totals(self) -> Iterator[tuple[int, int, Tensor, Tensor | None]]:
+        """(start, stop) of some rows, their numerators and denominators [rows, 2c], and which are no good."""
+        for i, far in enumerate(self.far_keys()):
+            (a, b), lost = self.bounds(i), None
+            if self.moving:
+                lost = _parts.out_of_reach(_tiles.rows_of(self.k, a, b).to(self.dtype), self.shifts[i])
+            yield a, b, _sums(self, i, far), lost
+
+    def gradients(
+        self, slopes: Tensor, to_k: Tensor, to_v: Tensor, of_bias: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Fill the gradients of k and v, and give those of the bias, from that of all totals."""
+        to_bias = _BiasGradient(self) if of_bias else None
+        for j, far in enumerate(self.far_rows(slopes)):
+            _key_gradients(self, j, far, slopes, to_bias, to_k, to_v)
+        return to_bias.result() if to_bias else (None, None)
 
 
 def _sums(work: _tiles.Work, i: int, far: Tensor | None) -> Tensor:
@@ -103,7 +132,10 @@ def _sums(work: _tiles.Work, i: int, far: Tensor | None) -> Tensor:
     total = None if far is None else work.untouched(far.expand(b - a, -1), a, b).contiguous()
     for c, d in work.spans(*work.near_keys(i)):
         weights, rhs = work.weights(a, b, c, d), work.rhs(c, d, i)
-        total = products.mm(weights, rhs) if total is None else products.addmm_(total, weights, rhs)
+        if total is None:
+            total = products.mm(weights, rhs, dtype=work.dtype)
+        else:
+            total = products.addmm_(total, weights, rhs)
     return total
 
 
@@ -118,8 +150,8 @@ def _key_gradients(
 ) -> None:
     """Gradients of the keys and values of tile j, and of the biases of its near pairs."""
     c, d = work.bounds(j)
-    found = slopes.new_zeros(2, d - c, work.columns)
-    total = slopes.new_zeros(d - c, 2 * work.columns)
+    found = slopes.new_zeros(2, d - c, work.columns, dtype=work.dtype)
+    total = slopes.new_zeros(d - c, 2 * work.columns, dtype=work.dtype)
     if far is not None:
         total += far
         if work.moving:
@@ -131,7 +163,8 @@ def _key_gradients(
         weights, rhs = work.weights_by_key(a, b, c, d), work.rhs(c, d, i)
         products.addmm_(total, weights, slopes[a:b])
         if to_bias is not None:
-            to_bias.add(a, b, c, d, weights.mul_(products.mm(rhs, slopes[a:b].t())))
+            slope = products.mm(rhs, slopes[a:b].t(), dtype=work.dtype)
+            to_bias.add(a, b, c, d, torch.mul(weights, slope, out=weights))
         if work.moving:
             _through_exp(work, c, d, i, total, found)
     if not work.moving:
@@ -142,7 +175,7 @@ def _key_gradients(
 
 def _through_exp(work: _tiles.Work, c: int, d: int, i: int, total: Tensor, found: Tensor) -> None:
     """Add what ``total``, the gradient of [exp(k) v, exp(k)], means for k and v; leave it at zero."""
-    weighted, plain = work.rhs(c, d, i).split(work.columns, 1)
+    weighted, plain = work.wide_rhs(c, d, i).split(work.columns, 1)
     to_weighted, to_plain = total.split(work.columns, 1)
     found[0].addcmul_(weighted, to_weighted).addcmul_(plain, to_plain)
     found[1].addcmul_(plain, to_weighted)
@@ -167,8 +200,11 @@ class _BiasGradient:
         if self.right is None:
             self.left[a:b, c:d] += slope.t()
         else:
-            products.addmm_(self.left[:, a:b], work.right[c:d].to(work.dtype).t(), slope)
-            products.addmm_(self.right[c:d], slope, work.left[a:b].to(work.dtype))
+            left, right = work.left[a:b], work.right[c:d]
+            dtype = _parts.factors(left)
+            slope = slope.to(dtype)
+            products.addmm_(self.left[:, a:b], right.to(dtype).t(), slope)
+            products.addmm_(self.right[c:d], slope, left.to(dtype))
 
     def result(self) -> tuple[Tensor, Tensor | None]:
         if self.right is None:

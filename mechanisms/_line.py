@@ -37,7 +37,8 @@ class Line(torch.autograd.Function):
             total, denominator = total.split([v.shape[2], k.shape[2]], 2)
             if causal:
                 flags = denominator < _parts.smallest(work.wide)
-                flags |= _parts.out_of_reach(k[:, a:b], work.shifts[i])
+                if work.reached:
+                    flags |= _parts.out_of_reach(k[:, a:b], work.shifts[i])
                 far = work.advance(i, far, sums[:, -1:].clone())
             else:
                 flags = denominator < (KEPT * far[:, :, v.shape[2] :]).clamp(min=_parts.smallest(work.wide))
@@ -98,16 +99,17 @@ class _Work:
             # where expm1 might overflow
             taps = torch.where(kernel > 1, self.exponentials - (-base).exp()[:, None], taps)
         self.taps = torch.stack([self.widened(tap) for tap in taps.t()])  # [s, c]
-        self.shifts = self._shifts()
+        self.shifts, self.reached = self._shifts()
         moved = self.shifts[1:] != self.shifts[:-1]
         self.moved = list(moved.unbind(0)) if causal and _parts.occurs(moved) else None
 
-    def _shifts(self) -> Tensor:
-        """[chunks, b, 1, h]."""
+    def _shifts(self) -> tuple[Tensor, bool]:
+        """[chunks, b, 1, h], and whether a key is out of their reach."""
         if self.causal:
-            return _parts.key_shifts(self.k, self.bounds[0][1])[0].unsqueeze(2)
+            shifts, rises = _parts.key_shifts(self.k, self.bounds[0][1])
+            return shifts.unsqueeze(2), _parts.occurs(rises > _parts.REACH)
         top = self.k.amax(1, keepdim=True).to(self.wide)
-        return top.expand(len(self.bounds), *top.shape)
+        return top.expand(len(self.bounds), *top.shape), False
 
     def widened(self, x: Tensor) -> Tensor:
         """[..., h] -> [..., c]: to every column what belongs to its head."""

@@ -85,6 +85,11 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def factors(x: Tensor) -> torch.dtype:
+    """The dtype of the factors of large products over x, whose sums are in the accumulator's."""
+    return x.dtype if products.widens(x) else accumulator(x.dtype)
+
+
 def smallest(dtype: torch.dtype) -> float:
     """A denominator below this may have lost terms to underflow."""
     return 1e-280 if dtype == torch.float64 else 1e-18

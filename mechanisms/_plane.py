@@ -1,10 +1,10 @@
 """AFT-conv on a grid: a depth-wise convolution with exp(w) - 1 plus global pooling.
 
-Tokens with their channels are an image with channels last, so nothing is transposed. Forward convolves it
-whole, since operators run slowly on a few columns of many; backward, which has more to hold, in slices of
-``WIDTH`` channels. A row is trusted where its denominator keeps at least ``KEPT`` of the pooled one: little
-was subtracted then. The others are few, whatever the keys are: their windows hold most of all weight, so any
-two of them meet, so all of them share one token, which s * s windows do.
+Tokens with their channels are an image with channels last, so on a CPU nothing is transposed. Forward
+convolves it whole, since operators run slowly on a few columns of many; backward, which has more to hold, in
+slices of ``WIDTH`` channels. A row is trusted where its denominator keeps at least ``KEPT`` of the pooled
+one: little was subtracted then. The others are few, whatever the keys are: their windows hold most of all
+weight, so any two of them meet, so all of them share one token, which s * s windows do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from effbench.mechanisms import _gate, _parts
 
-WIDTH = 32  # channels of a slice
+WIDTH, WIDTH_ELSEWHERE = 32, 256  # channels of a slice
 TILE = 1 << 18  # elements of what is divided and gated at once
 KEPT = 0.125
 
@@ -36,7 +36,7 @@ class Plane(torch.autograd.Function):
         bad = denominator < (KEPT * total).clamp(min=_parts.smallest(work.wide))
         denominator.masked_fill_(bad, torch.inf)  # then these rows get no gradient here
         found = work.convolve(weighted, work.taps)
-        for a, b in _parts.tiles(v.shape[1], max(1, TILE // v[:, :1].numel())):
+        for a, b in _parts.tiles(v.shape[1], max(1, _parts.tile_elements(v, TILE) // v[:, :1].numel())):
             mean = found[:, a:b].add_(pooled).div_(denominator[:, a:b, :, None])
             if means is not None:
                 work.split(means)[:, a:b] = mean
@@ -95,9 +95,9 @@ class _Work:
 
     def slices(self) -> Iterator[tuple[slice, slice]]:
         """Heads and columns of at most WIDTH channels: several heads, or a part of one."""
-        e = self.v.shape[3]
-        for a, b in _parts.tiles(self.heads, max(1, WIDTH // e)):
-            for c, d in _parts.tiles(e, WIDTH):
+        e, width = self.v.shape[3], WIDTH if _parts.on_cpu(self.v) else WIDTH_ELSEWHERE
+        for a, b in _parts.tiles(self.heads, max(1, width // e)):
+            for c, d in _parts.tiles(e, width):
                 yield slice(a, b), slice(c, d)
 
     def packed(self, heads: slice, columns: slice) -> Tensor:
@@ -112,7 +112,7 @@ class _Work:
         """x [b, n, heads, columns], taps [heads, s, s], as conv2d has it."""
         taps = taps.repeat_interleave(x.shape[3], 0).unsqueeze(1)
         found = functional.conv2d(self.image(x), taps, padding=self.reach, groups=len(taps))
-        return found.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, x.shape[2:])
+        return found.permute(0, 2, 3, 1).contiguous().flatten(1, 2).unflatten(2, x.shape[2:])
 
     def transposed(self, slope: Tensor, heads: slice) -> Tensor:
         """The gradient of the convolved and pooled input."""

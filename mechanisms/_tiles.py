@@ -38,7 +38,8 @@ class Work:
         self, k: Tensor, v: Tensor, left: Tensor, right: Tensor | None, window: int | None, causal: bool
     ):
         self.k, self.v, self.left, self.right, self.causal = k, v, left, right, causal
-        self.n, self.columns, self.dtype = k.shape[1], k.shape[0] * k.shape[2], _parts.accumulator(k.dtype)
+        self.n, self.columns = k.shape[1], k.shape[0] * k.shape[2]
+        self.dtype, self.factors = _parts.accumulator(k.dtype), _parts.factors(k)
         self.window = None if window is None or window >= self.n else max(0, window)
         sizes = tile_sizes if _parts.on_cpu(k) else large_tile_sizes
         self.tile, self.span = sizes(self.n, self.columns, self.window)
@@ -56,7 +57,7 @@ class Work:
         )
         self.packed = None
         if not self.moving:
-            self.packed = k.new_empty(self.n, 2 * self.columns, dtype=self.dtype)
+            self.packed = k.new_empty(self.n, 2 * self.columns, dtype=self.factors)
             for a, b in _parts.tiles(self.n, self.tile):
                 self._pack(a, b, self.shifts[0], self.packed[a:b])
         self.row_shift = self._row_shift()
@@ -66,12 +67,17 @@ class Work:
 
     def rhs(self, a: int, b: int, i: int) -> Tensor:
         """[exp(k) v, exp(k)] of keys a to b, [b - a, 2c], as tile i of the rows sees them."""
-        if self.packed is not None:
+        return self.wide_rhs(a, b, i, self.factors)
+
+    def wide_rhs(self, a: int, b: int, i: int, dtype: torch.dtype | None = None) -> Tensor:
+        """The same in the accumulator's dtype, or in ``dtype``."""
+        dtype = dtype or self.dtype
+        if self.packed is not None and self.packed.dtype == dtype:
             return self.packed[a:b]
-        return self._pack(a, b, self.shifts[i], self.k.new_empty(b - a, 2 * self.columns, dtype=self.dtype))
+        return self._pack(a, b, self.shifts[i], self.k.new_empty(b - a, 2 * self.columns, dtype=dtype))
 
     def _pack(self, a: int, b: int, shift: Tensor, out: Tensor) -> Tensor:
-        weights = _parts.exp_keys(rows_of(self.k, a, b), shift)
+        weights = _parts.exp_keys(rows_of(self.k, a, b), shift).to(out.dtype)
         out[:, self.columns :] = weights
         out[:, : self.columns] = weights.mul_(rows_of(self.v, a, b))
         return out
@@ -94,7 +100,8 @@ class Work:
         if self.right is None:
             w = self.left[a:b, c:d].to(self.dtype, copy=True)
         else:
-            w = products.mm(self.left[a:b].to(self.dtype), self.right[c:d].to(self.dtype).t())
+            left, right = (x.to(_parts.factors(x)) for x in (self.left[a:b], self.right[c:d]))
+            w = products.mm(left, right.t(), dtype=self.dtype)
         return self.cut(w, a, c)
 
     def cut(self, w: Tensor, a: int, c: int) -> Tensor:
@@ -108,7 +115,7 @@ class Work:
         w = self.bias(a, b, c, d)
         if self.row_shift is not None:
             w -= self.row_shift[a:b]
-        w.exp_()
+        w = self._exp(w)
         return w.tril_(a - c) if self.causal and d > a else w
 
     def weights_by_key(self, a: int, b: int, c: int, d: int) -> Tensor:
@@ -116,20 +123,21 @@ class Work:
         if self.right is None:
             w = self.left[a:b, c:d].t().to(self.dtype, copy=True, memory_format=torch.contiguous_format)
         else:
-            w = products.mm(self.right[c:d].to(self.dtype), self.left[a:b].to(self.dtype).t())
+            left, right = (x.to(_parts.factors(x)) for x in (self.left[a:b], self.right[c:d]))
+            w = products.mm(right, left.t(), dtype=self.dtype)
         self.cut(w, c, a)
         if self.row_shift is not None:
             w -= self.row_shift[a:b].t()
-        w.exp_()
+        w = self._exp(w)
         return w.triu_(c - a) if self.causal and d > a else w
+
+    def _exp(self, w: Tensor) -> Tensor:
+        """exp(w) in the dtype of factors; w may be overwritten."""
+        return torch.exp(w, out=w if w.dtype == self.factors else torch.empty_like(w, dtype=self.factors))
 
     def _row_shift(self) -> Tensor | None:
         """The largest bias that each row sees, [n, 1], where biases are large enough to need it."""
-        if self.right is None:
-            bound = self.left.abs().amax()
-        else:
-            bound = self.left.norm(dim=1).amax() * self.right.norm(dim=1).amax()
-        if not _parts.occurs(bound > TAME):
+        if not _parts.occurs(largest(self.left, self.right) > TAME):
             return None
         tops = self.left.new_full((self.n, 1), -torch.inf if self.window is None else 0.0, dtype=self.dtype)
         for i in range(self.count):
@@ -156,16 +164,23 @@ class Work:
                 if i > 0:
                     total = total * (self.shifts[i - 1] - self.shifts[i]).exp().repeat(2)
                 if i > self.reach:
-                    total = total + self.rhs(*self.bounds(i - self.reach - 1), i).sum(0)
+                    total = total + self._sum(i - self.reach - 1, i)
                 yield total if i > self.reach else None
         else:
-            yield from self._both_sides([self.rhs(*self.bounds(j), 0).sum(0) for j in range(self.count)])
+            yield from self._both_sides([self._sum(j, 0) for j in range(self.count)])
+
+    def _sum(self, j: int, i: int) -> Tensor:
+        """The sum over tile j of the keys, as tile i of the rows sees them, [2c]."""
+        return self.rhs(*self.bounds(j), i).sum(0, dtype=self.dtype)
 
     def far_rows(self, grads: Tensor) -> list[Tensor | None]:
         """For each tile of keys: the sum of ``grads`` [n, 2c] over the rows that have no bias for it."""
         if self.reach >= self.count:
             return [None] * self.count
-        each = [self.untouched(grads[a:b], a, b).sum(0) for a, b in map(self.bounds, range(self.count))]
+        each = [
+            self.untouched(grads[a:b], a, b).sum(0, dtype=self.dtype)
+            for a, b in map(self.bounds, range(self.count))
+        ]
         if not self.causal:
             return list(self._both_sides(each))
         found: list[Tensor | None] = [None] * self.count
@@ -184,6 +199,13 @@ class Work:
         after = torch.cat([table.flip(0).cumsum(0).flip(0), none])
         for i in range(self.count):
             yield before[max(0, i - self.reach)] + after[min(self.count, i + self.reach + 1)]
+
+
+def largest(left: Tensor, right: Tensor | None) -> Tensor:
+    """A bound of abs(w)."""
+    if right is None:
+        return left.abs().amax()
+    return left.norm(dim=1).amax() * right.norm(dim=1).amax()
 
 
 def rows_of(x: Tensor, a: int, b: int) -> Tensor:

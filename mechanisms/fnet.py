@@ -32,6 +32,7 @@ from effbench.plugin import Complexity, Flops, Mechanism, Shape
 TILE = 1 << 21  # elements of a tile of columns, whose buffer is used again
 ROWS = 1 << 19  # elements of a tile of rows, which is written twice while it is in cache
 SMALL = 1 << 18  # elements of a sequence below which many small steps take longer than one large one
+SMALL_ELSEWHERE = 1 << 23  # elements of a batch below which a GPU is faster with the whole spectrum
 COLUMNS = 64  # at least so many columns along the sequence
 LINE = 64  # bytes of a cache line
 
@@ -67,8 +68,10 @@ class _FourierMix(torch.autograd.Function):
 def _by_fft(x: Tensor) -> Tensor:
     b, n, d = x.shape
     rows, columns, wide = n // 2 + 1, d // 2 + 1, _parts.accumulator(x.dtype)
-    if n * d < SMALL:
+    if n * d < SMALL or (not _parts.on_cpu(x) and x.numel() < SMALL_ELSEWHERE):
         return torch.fft.fft2(x.to(wide)).real.to(x.dtype)
+    if not _parts.on_cpu(x):
+        return _at_once(x)
     spectrum = x.new_empty(b, rows, columns, dtype=wide.to_complex())
     width = max(COLUMNS, _parts.tile_elements(x, TILE) // (b * n))
     width = -(-columns // -(-columns // width))  # of tiles that are alike
@@ -81,6 +84,18 @@ def _by_fft(x: Tensor) -> Tensor:
     y = torch.empty_like(x)
     for a, stop in _parts.tiles(rows, max(1, _parts.tile_elements(x, ROWS) // (b * d))):
         _put_rows(y, a, torch.fft.irfft(spectrum[:, a:stop], n=d, dim=2, norm="forward"))
+    return y
+
+
+def _at_once(x: Tensor) -> Tensor:
+    """Half of the columns by one real transform, for a GPU; y[k, l] = y[-k, -l] are the others."""
+    d = x.shape[2]
+    half = torch.fft.rfft2(x.to(_parts.accumulator(x.dtype))).real
+    y, columns = torch.empty_like(x), half.shape[2]
+    y[..., :columns] = half
+    mirrored = half[..., 1 : d - columns + 1]
+    y[:, :1, columns:] = mirrored[:, :1].flip(2)
+    y[:, 1:, columns:] = mirrored[:, 1:].flip(1, 2)
     return y
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from effbench.mechanisms import _parts
+from effbench import products
+from effbench.mechanisms import _band, _parts, fnet
+from effbench.mechanisms.aft_full import aft_full
+from effbench.mechanisms.aft_local import aft_local
 
 from .conftest import CASES, MECHANISMS, built, sample
 
@@ -28,6 +31,68 @@ def test_large_tiles_compute_the_same(name, options, causal, n):
     (gradient,) = torch.autograd.grad(y, x, direction, retain_graph=True)
     (true,) = torch.autograd.grad(expected, x, direction)
     torch.testing.assert_close(gradient, true, rtol=1e-8, atol=1e-10)
+
+
+def tensors(n: int, d: int = 6, rank: int = 4) -> list[torch.Tensor]:
+    """q, k, v and the factors of a bias, in float64."""
+    generator = torch.Generator().manual_seed(n)
+    shapes = [(2, n, d)] * 3 + [(n, rank)] * 2
+    return [torch.randn(shape, dtype=torch.float64, generator=generator) for shape in shapes]
+
+
+def answers(operator, inputs, **options) -> list[torch.Tensor]:
+    """The output and the gradients of q, k, v and both factors."""
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    y = operator(*inputs[:3], tuple(inputs[3:]), **options)
+    return [y, *torch.autograd.grad(y, inputs, torch.linspace(-1, 1, y.numel()).view_as(y).to(y.dtype))]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("n", "window"), [(2, 1), (8, 5), (64, 3), (65, 8), (131, 20)])
+def test_a_band_of_tiles_side_by_side_computes_the_same(n, window, causal, monkeypatch):
+    inputs = tensors(n)
+    inputs[1][:, n // 2] += 20  # the shift moves
+    expected = answers(aft_local, inputs, window=window, causal=causal)
+    monkeypatch.setattr(_parts, "on_cpu", lambda x: False)
+    monkeypatch.setattr(_band, "SHORTEST", 8)
+    for found, true in zip(answers(aft_local, inputs, window=window, causal=causal), expected, strict=True):
+        torch.testing.assert_close(found, true, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("rise", [5.0, 50.0])
+def test_a_band_shows_no_bit_of_the_future(rise, monkeypatch):
+    monkeypatch.setattr(_band, "SHORTEST", 8)
+    q, k, v, *bias = (x.float() for x in tensors(100))
+    for t in (1, 40, 77):
+        later = [x.clone() for x in (q, k, v)]
+        later[1][:, t] += rise
+        later[2][:, t] = 9
+        before, after = (aft_local(*x, bias, window=5, causal=True) for x in ((q, k, v), later))
+        assert torch.equal(before[:, :t], after[:, :t])
+        assert not torch.equal(before[:, t:], after[:, t:])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("operator", "options"), [(aft_full, {}), (aft_local, {"window": 40})])
+def test_factors_in_bfloat16_cost_no_more_than_a_few_roundings(operator, options, causal, monkeypatch):
+    inputs = [x.bfloat16() for x in tensors(1031, d=16)]
+    inputs[3:] = [x / 4 for x in inputs[3:]]
+    expected = answers(operator, [x.double() for x in inputs], causal=causal, **options)
+    monkeypatch.setattr(_parts, "on_cpu", lambda x: False)
+    monkeypatch.setattr(products, "widens", lambda x: x.dtype == torch.bfloat16)
+    for found, true in zip(answers(operator, inputs, causal=causal, **options), expected, strict=True):
+        assert found.dtype == torch.bfloat16
+        assert (found.double() - true).norm() < 0.01 * true.norm()  # a rounding alone is 0.0017
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 4), (7, 5), (8, 6), (131, 33)])
+def test_half_of_the_spectrum_at_once_is_all_of_it(n, d, monkeypatch):
+    monkeypatch.setattr(fnet, "SMALL", 0)
+    monkeypatch.setattr(fnet, "SMALL_ELSEWHERE", 0)
+    x = torch.randn(2, n, d, dtype=torch.float64)
+    torch.testing.assert_close(fnet.fourier_mix(x), torch.fft.fft2(x).real, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(("name", "options", "causal"), CASES)
