@@ -103,8 +103,9 @@ class Band:
         return g * self.tile, min(self.n, h * self.tile)
 
     def _groups(self) -> Iterator[tuple[int, int]]:
-        """Tiles whose windows hold no more than the sequence does twice."""
-        return _parts.tiles(self.count, max(1, self.n // (2 * self.width)))
+        """Tiles whose windows hold no more than half of the sequence does, or what is little anyway."""
+        little = _parts.tile_elements(self.k, 0) // (2 * self.columns)
+        return _parts.tiles(self.count, max(1, max(self.n // 2, little) // self.width))
 
     def _padded(self, rows: Tensor, value: float) -> Tensor:
         """[n, .] in tiles, [count + 2, tile, .], the first and the last one of them padding."""

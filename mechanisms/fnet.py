@@ -32,7 +32,7 @@ from effbench.plugin import Complexity, Flops, Mechanism, Shape
 TILE = 1 << 21  # elements of a tile of columns, whose buffer is used again
 ROWS = 1 << 19  # elements of a tile of rows, which is written twice while it is in cache
 SMALL = 1 << 18  # elements of a sequence below which many small steps take longer than one large one
-SMALL_ELSEWHERE = 1 << 23  # elements of a batch below which a GPU is faster with the whole spectrum
+SMALL_ELSEWHERE = 1 << 24  # elements of a batch below which a GPU is faster with the whole spectrum
 COLUMNS = 64  # at least so many columns along the sequence
 LINE = 64  # bytes of a cache line
 
