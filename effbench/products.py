@@ -91,6 +91,8 @@ def addmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """``total += a @ b`` without gradients; ``total`` may be wider than the factors."""
     if total.dtype != a.dtype:
         _ran.add("torch")
+        if isinstance(a, FakeTensor):  # which torch cannot add up so
+            return total.add_(mm(a, b, dtype=total.dtype))
         if a.is_cuda:
             return torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
         a, b = a.to(total.dtype), b.to(total.dtype)

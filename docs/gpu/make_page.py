@@ -14,6 +14,7 @@ HEAD = (
     "operator",
     "n",
     "mode",
+    "dtype",
     "wall",
     "device",
     "device, cold L2",
@@ -27,17 +28,21 @@ def main(folder: str, remark: str) -> None:
     run = load_run(Path(folder))
     facts, circumstances = run.info["environments"][run.info["environment"]], run.info["circumstances"][0]
     gpu, rates = facts["gpu"][0], run.ceilings
-    product, copy = rates["matmul"]["float32"]["torch"]["flops_per_s"], rates["copy"]["memory"]["bytes_per_s"]
-    done = run.frame[run.frame["status"] == "ok"].sort_values(["mode", "mechanism", "seq"])
+    copy = rates["copy"]["memory"]["bytes_per_s"]
+    done = run.frame[run.frame["status"] == "ok"].sort_values(["mode", "dtype", "mechanism", "seq"])
+    products = [
+        f"{dtype} matrices at {rates['matmul'][dtype]['torch']['flops_per_s'] / 1e12:.0f} TFLOP/s"
+        for dtype in sorted(done["dtype"].unique(), reverse=True)
+    ]
     print(f"""# On a GPU
 
-Operators at width 512, 8 heads, batch 1, float32, on one {gpu["name"]} (driver {gpu["driver"]}, torch
+Operators at width 512, 8 heads, batch 1, on one {gpu["name"]} (driver {gpu["driver"]}, torch
 {facts["torch"]["version"]}, {facts["python"]}), {circumstances["date"]}, by
 
     {run.info["command"].partition(" --out ")[0]}
 
-{_asked(run, len(done))}. In the same run the GPU multiplied float32 matrices at
-{product / 1e12:.1f} TFLOP/s and copied at {copy / 1e12:.2f} TB/s. The GPU {_held(run)}.
+{_asked(run, len(done))}. In the same run the GPU multiplied
+{" and ".join(products)}, and copied at {copy / 1e12:.2f} TB/s. The GPU {_held(run)}.
 {remark}
 
 *Wall* is up to the end of the device's work, *device* lies between two events on its stream: where the two
@@ -69,7 +74,7 @@ def _row(run: Run, row: dict) -> tuple[str, ...]:
     cold = [s for time in times for s in time.cold_device_samples_s or ()]
     share, peak = row["ceiling_fraction"], row["peak_bytes"] / (4 * row["seq"] * row["dim"])
     return (
-        *(row["mechanism"], str(row["seq"]), row["mode"], _ms(row["time_s"]), _ms(warm)),
+        *(row["mechanism"], str(row["seq"]), row["mode"], row["dtype"], _ms(row["time_s"]), _ms(warm)),
         *(_ms(median(cold)) if cold else "", "" if share != share else f"{share:.2f}", f"{peak:.1f}"),
         row["flags"].replace(";", " "),
     )
