@@ -163,8 +163,9 @@ def _key_gradients(
         weights, rhs = work.weights_by_key(a, b, c, d), work.rhs(c, d, i)
         products.addmm_(total, weights, slopes[a:b])
         if to_bias is not None:
-            slope = products.mm(rhs, slopes[a:b].t(), dtype=work.dtype)
-            to_bias.add(a, b, c, d, torch.mul(weights, slope, out=weights))
+            # Without names for what is made: it would be held until the next one is there.
+            torch.mul(weights, products.mm(rhs, slopes[a:b].t(), dtype=work.dtype), out=weights)
+            to_bias.add(a, b, c, d, weights)
         if work.moving:
             _through_exp(work, c, d, i, total, found)
     if not work.moving:
