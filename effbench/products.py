@@ -103,16 +103,31 @@ def addmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def bmm(a: Tensor, b: Tensor, *, out: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """``a @ b`` of two batches of matrices by torch, which shares them between threads; without gradients."""
+    """``a @ b`` of two batches of matrices by torch, which shares them between threads; without gradients.
+
+    In the dtype of ``out`` or in ``dtype``, which may be wider than the factors'.
+    """
     _ran.add("torch")
-    if dtype is not None and dtype != a.dtype:
-        return torch.bmm(a, b, out_dtype=dtype) if a.is_cuda else torch.bmm(a.to(dtype), b.to(dtype))
+    dtype = dtype if out is None else out.dtype
+    if dtype is None or dtype == a.dtype:
+        return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
+    if out is None and a.is_cuda:
+        return torch.bmm(a, b, out_dtype=dtype)
+    if a.is_cuda and not isinstance(a, FakeTensor):
+        return torch.bmm(a, b, out_dtype=dtype, out=out)
+    a, b = a.to(dtype), b.to(dtype)
     return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
 
 
 def baddbmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``total += a @ b`` of batches by torch, without gradients."""
+    """``total += a @ b`` of batches by torch, without gradients; ``total`` may be wider than the factors."""
     _ran.add("torch")
+    if total.dtype != a.dtype:
+        if isinstance(a, FakeTensor):
+            return total.add_(bmm(a, b, dtype=total.dtype))
+        if a.is_cuda:
+            return torch.baddbmm(total, a, b, out_dtype=total.dtype, out=total)
+        a, b = a.to(total.dtype), b.to(total.dtype)
     return torch.baddbmm(total, a, b, out=total)
 
 

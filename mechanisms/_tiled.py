@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _parts
+from effbench.mechanisms import _parts, _row_blocks
 
 BATCH, BATCH_ELSEWHERE = 2, 16  # groups whose tiles are one batched product: torch gives each thread one
 
@@ -22,6 +22,8 @@ TAME_TILE = 512  # where exponentials are only added up
 
 def tiled_softmax(left: Tensor, right: Tensor, v: Tensor, *, causal: bool) -> Tensor:
     """left [g, n, r]; right [g or fewer, n, r]: group i takes right i modulo their number; v [g, n, c]."""
+    if not _parts.on_cpu(v):
+        return _row_blocks.softmax_blocks(left, right, v, causal=causal)
     return _TiledSoftmax.apply(left, right, v, causal)
 
 

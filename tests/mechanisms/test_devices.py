@@ -9,6 +9,7 @@ from effbench import products
 from effbench.mechanisms import _band, _parts, fnet
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
+from effbench.mechanisms.mha_tiled import tiled_attention
 
 from .conftest import CASES, MECHANISMS, built, sample
 
@@ -41,9 +42,9 @@ def tensors(n: int, d: int = 6, rank: int = 4) -> list[torch.Tensor]:
 
 
 def answers(operator, inputs, **options) -> list[torch.Tensor]:
-    """The output and the gradients of q, k, v and both factors."""
+    """The output and the gradients of q, k, v and, if there are any, the factors of a bias."""
     inputs = [x.clone().requires_grad_() for x in inputs]
-    y = operator(*inputs[:3], tuple(inputs[3:]), **options)
+    y = operator(*inputs[:3], *([tuple(inputs[3:])] if inputs[3:] else []), **options)
     return [y, *torch.autograd.grad(y, inputs, torch.linspace(-1, 1, y.numel()).view_as(y).to(y.dtype))]
 
 
@@ -74,10 +75,14 @@ def test_a_band_shows_no_bit_of_the_future(rise, monkeypatch):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(("operator", "options"), [(aft_full, {}), (aft_local, {"window": 40})])
+@pytest.mark.parametrize(
+    ("operator", "options"), [(aft_full, {}), (aft_local, {"window": 40}), (tiled_attention, {})]
+)
 def test_factors_in_bfloat16_cost_no_more_than_a_few_roundings(operator, options, causal, monkeypatch):
     inputs = [x.bfloat16() for x in tensors(1031, d=16)]
     inputs[3:] = [x / 4 for x in inputs[3:]]
+    if operator is tiled_attention:
+        inputs = [x.unflatten(2, (2, -1)).transpose(1, 2) for x in inputs[:3]]
     expected = answers(operator, [x.double() for x in inputs], causal=causal, **options)
     monkeypatch.setattr(_parts, "on_cpu", lambda x: False)
     monkeypatch.setattr(products, "widens", lambda x: x.dtype == torch.bfloat16)
