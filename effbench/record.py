@@ -57,6 +57,7 @@ class Memory(Part):
 
     peak_bytes: int | None = None
     peak_method: str = ""
+    peak_resolution_bytes: int | None = None  # by which the resident peak may be off
     alloc_bytes: int | None = None
     alloc_method: str = ""
     live_bytes: int | None = None
