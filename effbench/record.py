@@ -68,6 +68,7 @@ class Memory(Part):
     saved_bytes: int | None = None
     workspace_bytes: int | None = None
     predicted_bytes: int | None = None
+    predicted_method: str = ""  # empty: on fake tensors, at the cell's own length
     device: dict[str, Any] | None = None
 
 

@@ -195,8 +195,8 @@ class Visit(Answers):
             return None
         predicted = answer.get("peak_bytes")
         self._memory["predicted_bytes"], self._live = predicted, answer["live_bytes"]
-        if predicted is None:
-            self.flags.append("no-prediction")
+        self._memory["predicted_method"] = answer.get("predicted_method", "")
+        self.flags += ["no-prediction"] * (predicted is None)
         needed = self._live + (predicted or 0) * _MARGIN
         limit = self.visitor.budget.memory(self.cell.device)
         if needed <= limit:
