@@ -57,6 +57,7 @@ class Memory(Part):
 
     peak_bytes: int | None = None
     peak_method: str = ""
+    peak_resolution_bytes: int | None = None  # by which the resident peak may be off
     alloc_bytes: int | None = None
     alloc_method: str = ""
     live_bytes: int | None = None
@@ -67,6 +68,7 @@ class Memory(Part):
     saved_bytes: int | None = None
     workspace_bytes: int | None = None
     predicted_bytes: int | None = None
+    predicted_method: str = ""  # empty: on fake tensors, at the cell's own length
     device: dict[str, Any] | None = None
 
 

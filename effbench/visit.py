@@ -195,8 +195,8 @@ class Visit(Answers):
             return None
         predicted = answer.get("peak_bytes")
         self._memory["predicted_bytes"], self._live = predicted, answer["live_bytes"]
-        if predicted is None:
-            self.flags.append("no-prediction")
+        self._memory["predicted_method"] = answer.get("predicted_method", "")
+        self.flags += ["no-prediction"] * (predicted is None)
         needed = self._live + (predicted or 0) * _MARGIN
         limit = self.visitor.budget.memory(self.cell.device)
         if needed <= limit:
@@ -260,13 +260,14 @@ class Visit(Answers):
         patience = self.visitor.budget.cell_timeout + 30 + 6 * seconds * (how["repeats"] + 2)
         outcome = self._ask("memory", "memory", memory_timeout=patience, **how)
         if outcome.answer.get("status") == "ok":
-            self._memory = {**outcome.answer["memory"], **self._memory}
+            found = outcome.answer["memory"]
+            if reason := found.pop("peak_missing", None):
+                self._missing["peak_bytes"] = reason
+            self._memory = {**found, **self._memory}
             if self._memory["alloc_bytes"] is not None:  # a GPU's allocator says so without a profiler
                 self._missing.pop("alloc_bytes", None)
             peak = self._memory["peak_bytes"]
-            if peak is None:
-                self._missing["peak_bytes"] = "this system does not tell how much a pass adds to a process"
-            elif peak > self._expected():
+            if peak is not None and peak > self._expected():
                 self.flags.append("resident-excess")
         return self._unless_ok(outcome)
 

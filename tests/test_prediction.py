@@ -10,9 +10,9 @@ import torch
 from torch._subclasses import fake_impls
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from effbench import subject
+from effbench import prediction, subject
 from effbench.cell import Cell
-from effbench.prediction import on_fake_tensors
+from effbench.prediction import by_length, on_fake_tensors
 from effbench.preheat import use_kernels_for_fake_views
 from effbench.registry import MECHANISMS, Registry, load_mechanism
 
@@ -92,3 +92,53 @@ def test_a_tensor_made_on_cuda_says_that_it_is_on_cuda_0(made: str, asked: str, 
     weight = SimpleNamespace(device=torch.device(made), dtype=torch.float32, is_floating_point=lambda: True)
     module = SimpleNamespace(parameters=lambda: [weight], buffers=list)
     assert subject._is_at(module, replace(CELL, device=asked)) is alike  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("peak", "known"),
+    [
+        (lambda n: 7 * n + 5, "2048, 3072, 4096"),
+        (lambda n: 7 * n + 5 * (n > 1024), "2048, 3072, 4096"),  # one tile, as long as all, is another one
+        (lambda n: 3 * n * n + 7 * n + 5, "1024, 2048, 3072, 4096"),
+        (lambda n: max(7 * n, 5 * n + 6500) + 5, "4096, 6144, 8192"),
+    ],
+)
+def test_a_regular_peak_is_continued_from_shorter_lengths(peak, known) -> None:  # type: ignore[no-untyped-def]
+    found = by_length(peak, 65536)
+    assert found == {"peak_bytes": peak(65536), "predicted_method": f"extrapolated from n = {known}"}
+
+
+def test_an_irregular_peak_and_lengths_near_by_are_not_continued() -> None:
+    assert by_length(lambda n: n**3, 65536) == {}
+    assert by_length(lambda n: n * n.bit_length(), 65536) == {}
+    assert by_length(lambda n: n, 4096) == {}
+    assert by_length(lambda n: n, 65537) == {}
+
+
+def test_what_takes_too_long_to_count_is_predicted_from_shorter_lengths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mechanism, _ = load_mechanism(Registry.installed(MECHANISMS), "aft-local")
+    cell = replace(CELL, mechanism="aft-local", seq=8192)
+    whole = on_fake_tensors(mechanism, cell, seconds=30)
+
+    def late(*_: object, **__: object) -> dict[str, object]:
+        import signal
+
+        signal.raise_signal(signal.SIGPROF)
+        raise AssertionError("the alarm did not go off")
+
+    counted = prediction._counted
+
+    def counted_too_long(*args: object, **more: object) -> dict[str, object]:
+        monkeypatch.setattr(prediction.counts, "count", late)
+        found = counted(*args, **more)  # type: ignore[arg-type]
+        monkeypatch.undo()
+        return found
+
+    monkeypatch.setattr(prediction, "_counted", counted_too_long)
+    found = on_fake_tensors(mechanism, cell, seconds=30)
+    assert found["predicted_method"].startswith("extrapolated from n = 2048")
+    assert "counting took more than 30 s" in found["uncounted"]
+    assert "counted" not in found
+    assert (found["peak_bytes"], found["live_bytes"]) == (whole["peak_bytes"], whole["live_bytes"])

@@ -2,21 +2,32 @@
 
 ``peak_bytes`` is resident: the kernel's high-water mark, reset just before the call (Linux; elsewhere
 ru_maxrss, which cannot be reset). ``alloc_bytes`` is the largest sum of PyTorch's own allocations, from
-its profiler: deterministic. Both are the rise above the state before the call. Run this in a process with
-``environment.server_environment("memory", ...)``: there every tensor is a mapping of its own, so that
-no hole in the heap is counted (measured: agrees with the truth within 0.3 MB then, else up to 2 times off).
+its profiler: deterministic. Both are the rise above the state before the call. A small resident peak is
+read past what the kernel's counts may be off by (``pagecounts``); one that they cannot tell from nothing is
+None, never 0. Run this in a process with ``environment.server_environment("memory", ...)``: there every
+tensor is a mapping of its own, so that no hole in the heap is counted (measured: agrees with the truth
+within 0.3 MB then, else up to 2 times off).
 """
 
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
-from effbench.meters import clocks, resident
-from effbench.meters.storages import StorageTracker, unique_bytes
+from effbench.meters import clocks, pagecounts, resident
+from effbench.meters.storages import StorageTracker, storage_key, unique_bytes
+
+#: A peak of so many times what one reading may be off by is read once: off by under 6 %.
+_SMALL = 16
+#: What dithering may take, seconds, and the fewest and the most calls of it.
+_DITHER_S, _FEWEST, _MOST = 0.02, 4, 32
+_IN_PLACE = 16 << 10  # bytes of the heap's pages that small tensors find in place, at most
+_PHASE_S = 1e-4  # seconds of a call's reset, ballast and readings
 
 
 def measure(
@@ -34,6 +45,7 @@ def measure(
     excess is some MB: under 0.5 % where a pass is so costly that this is asked). ``alloc``: profile
     another pass for ``alloc_bytes``; costs 15 KB an op in this process, so leave it out above 20 000 ops.
     Between passes the caller's own state must return to what it was (gradients dropped, if there are any).
+    ``peak_missing``, beside the keys of the record, says why there is no resident peak.
     """
     result: dict[str, Any] = dict.fromkeys(
         ("peak_bytes", "alloc_bytes", "live_bytes", "grad_bytes", "saved_bytes", "workspace_bytes"), None
@@ -43,9 +55,11 @@ def measure(
     if device.startswith("cuda"):
         return result | cuda_peaks(call, device)
     rises, method = resident.rises(call, passes=1 if cold else 1 + max(1, repeats))
-    result["peak_method"] = method if rises else ""
-    if rises:
-        result["peak_bytes"] = min(rises[1:] or rises)
+    if not rises:
+        result["peak_missing"] = "this system does not tell how much a pass adds to a process"
+    else:
+        dither = repeats > 1 and not cold and method == "vmhwm"
+        result |= _peak(min(rises[1:] or rises), method, call if dither else None, live)
     if len(rises) > 1:
         result["workspace_bytes"] = max(0, rises[0] - min(rises[1:]))
     if alloc:
@@ -53,6 +67,51 @@ def measure(
     gradients = [t.grad for t in live if t.requires_grad and t.is_leaf and t.grad is not None]
     result["grad_bytes"] = unique_bytes(gradients) if gradients else None
     return result
+
+
+def _peak(
+    rise: int, method: str, call: Callable[[], Any] | None, live: Iterable[torch.Tensor]
+) -> dict[str, Any]:
+    """The keys of the record about a resident peak that a reading of its high-water mark said to be ``rise``.
+
+    A small one is read anew, dithered, by some more calls of ``call``, unless that is None.
+    """
+    off, made = pagecounts.lag(), 0
+    if call is not None and rise < _SMALL * off and pagecounts.dithers():
+        start = time.perf_counter()
+        made = _made(call(), live)
+        phases = _phases(time.perf_counter() - start)
+        if phases or rise <= off:
+            phases = phases or _FEWEST
+            rise, off = pagecounts.dithered_rise(call, phases), pagecounts.resolution(phases)
+            method = "vmhwm, dithered"
+    known = {"peak_bytes": rise, "peak_method": method, "peak_resolution_bytes": off}
+    if rise < off:
+        known = {"peak_missing": f"it is below what can be told apart here, {off} bytes"}
+    elif rise + off + _IN_PLACE < made:
+        known = {
+            "peak_missing": f"{rise} bytes were added, and {made} given back: memory that was there already"
+        }
+    else:
+        known |= {"peak_bytes": max(rise, made), "peak_resolution_bytes": max(off, made - rise)}
+    return known
+
+
+def _phases(seconds: float) -> int | None:
+    """How many calls that take so long may be made to dither; None where the fewest would take too long."""
+    phases = _MOST
+    while phases >= _FEWEST:
+        if phases * (seconds + _PHASE_S) <= _DITHER_S:
+            return phases
+        phases //= 2
+    return None
+
+
+def _made(output: Any, live: Iterable[torch.Tensor]) -> int:
+    """Bytes of an output that were not there before."""
+    there = {storage_key(tensor)[0] for tensor in live}
+    made = (leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor))
+    return unique_bytes(tensor for tensor in made if storage_key(tensor)[0] not in there)
 
 
 def allocated(call: Callable[[], Any]) -> int:

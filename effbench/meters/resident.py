@@ -52,23 +52,34 @@ def _rise_since_reset(call: Callable[[], Any]) -> int:
 def _rise_of_record(call: Callable[[], Any]) -> int:
     """Bytes by which a call raises ru_maxrss; 0 says that it stayed below an earlier record."""
     settle()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = record()
     output = call()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    after = record()
     del output
-    return (after - before) * (1 if sys.platform == "darwin" else 1024)
+    return after - before
+
+
+def record() -> int:
+    """The most bytes that were ever resident (since a reset), as getrusage(2) says."""
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
 def settle() -> None:
     """Collects garbage and gives free memory back, so that the call cannot hide in a hole of the heap."""
     gc.collect()
-    trim = getattr(_libc(), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Gives free memory back to the system, where glibc can."""
+    malloc_trim = getattr(libc(), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 @cache
-def _libc() -> Any:
+def libc() -> Any:
+    """The C library on Linux, else None."""
     return ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
 

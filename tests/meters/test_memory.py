@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from effbench import environment
-from effbench.meters import memory, resident
+from effbench.meters import memory, pagecounts, resident
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="VmHWM and clear_refs are Linux's")
 
@@ -53,12 +53,83 @@ def truth(n):
 @linux_only
 @pytest.mark.parametrize("n", [128, 512, 2048])
 def test_written_out_attention(n):
+    methods = {True: "vmhwm, dithered", False: "vmhwm"}
     result = json.loads(run(ATTENTION, n, "warm"))
     assert abs(result["peak_bytes"] - truth(n)) <= 0.01 * truth(n) + 300_000
     assert abs(result["alloc_bytes"] - truth(n)) <= 0.001 * truth(n) + 16 * 1024
-    assert (result["peak_method"], result["alloc_method"]) == ("vmhwm", "profiler")
+    small = truth(n) < 16 * pagecounts.lag()
+    assert (result["peak_method"], result["alloc_method"]) == (methods[small], "profiler")
     assert result["live_bytes"] == 3 * 4 * n * 64 * 4
     assert result["workspace_bytes"] >= 0
+
+
+SMALL = """
+import json, os, sys
+import torch
+from effbench.meters import memory
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+x = torch.randn(1, 4096, 64)
+calls = {
+    "exp": lambda n: x[:, :n].exp(),
+    "logsumexp": lambda n: x[:, :n].logsumexp(-1),  # hidden exponentials, gone at its end
+    "two steps": lambda n: x[:, :n].exp().sigmoid(),
+    "in place": lambda n: x[:, :n].neg_(),
+}
+def peak(call, n):
+    return memory.measure(lambda: call(n), live=[x], cold=False, alloc=False)
+found = {name: [peak(call, n) for n in (64, 256, 1024)] for name, call in calls.items()}
+print(json.dumps(found), flush=True)
+os._exit(0)
+"""
+
+
+@linux_only
+def test_small_peaks_are_known_to_some_pages_and_none_is_a_silent_0():
+    found = json.loads(run(SMALL))
+    page = pagecounts.PAGE
+    for name, size in (("exp", 256), ("logsumexp", 260), ("two steps", 512)):  # bytes a token
+        for n, result in zip((64, 256, 1024), found[name], strict=True):
+            assert result["peak_method"] == "vmhwm, dithered"
+            assert abs(result["peak_bytes"] - n * size) <= 4 * page + result["peak_resolution_bytes"]
+    for result in found["in place"]:
+        assert result["peak_bytes"] is None
+        assert "below what can be told apart" in result["peak_missing"]
+
+
+def of(rise, monkeypatch, **more):
+    """What is measured where the high-water mark is said to rise so much."""
+    monkeypatch.setattr(resident, "rises", lambda call, passes: ([rise] * passes, "vmhwm"))
+    asked = {"live": [], "cold": False, "alloc": False, **more}
+    return memory.measure(lambda: torch.ones(1 << 10), **asked)
+
+
+def test_a_peak_that_one_reading_cannot_tell_from_nothing_has_a_reason(monkeypatch):
+    monkeypatch.setattr(pagecounts, "lag", lambda: 1000)
+    result = of(999, monkeypatch, cold=True)
+    assert (result["peak_bytes"], result["peak_method"]) == (None, "")
+    assert "1000 bytes" in result["peak_missing"]
+    result = of(1001, monkeypatch, cold=True)
+    assert (result["peak_bytes"], result["peak_resolution_bytes"]) == (1001, 1000)
+
+
+def test_a_peak_is_not_below_the_output(monkeypatch):
+    monkeypatch.setattr(pagecounts, "dithers", lambda: True)
+    monkeypatch.setattr(pagecounts, "resolution", lambda phases: 500)
+    monkeypatch.setattr(pagecounts, "dithered_rise", lambda call, phases: 3600)
+    result = of(0, monkeypatch)
+    assert (result["peak_bytes"], result["peak_resolution_bytes"]) == (4096, 500)
+    monkeypatch.setattr(memory, "_IN_PLACE", 0)
+    monkeypatch.setattr(pagecounts, "dithered_rise", lambda call, phases: 3500)
+    result = of(0, monkeypatch)
+    assert result["peak_bytes"] is None
+    assert "3500 bytes were added, and 4096 given back" in result["peak_missing"]
+
+
+def test_as_many_calls_dither_as_there_is_time_for():
+    assert memory._phases(0) == memory._MOST
+    assert memory._phases(memory._DITHER_S) is None
+    assert memory._phases(memory._DITHER_S / memory._FEWEST / 2) == memory._FEWEST
 
 
 @linux_only
