@@ -43,6 +43,17 @@ def with_slope(gate: Gate, q: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), slope
 
 
+def scale(gate: Gate, q: Tensor, mean: Tensor, out: Tensor) -> None:
+    """gate(q) mean into ``out``; q and out of the inputs' dtype, the mean of the accumulator's.
+
+    Where dtypes allow, gated in place first: the wait for memory to be written then passes computing.
+    """
+    if gate in SLOPES and out.dtype == mean.dtype:
+        gate(q, out=out).mul_(mean)  # type: ignore[call-arg]
+    else:
+        torch.mul(gate(q.to(mean.dtype)), mean, out=out)
+
+
 def needs_mean(gate: Gate) -> bool:
     """Whether a backward pass needs the mean itself: the sigmoid, never 0, gets by with y = gate(q) mean."""
     return gate is not torch.sigmoid

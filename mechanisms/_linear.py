@@ -1,15 +1,15 @@
-"""Linear attention's kernel: both forms by tiles whose buffers are used again, and the gradient by hand.
+"""Causal linear attention's kernel: by tiles whose buffers are used again, and the gradient by hand.
 
 With f = phi(q), g = phi(k), u = [v, 1] and the state S = sum of g^T u, a row is
 [numerator, denominator] = f S. With p = [dy, -(dy . y)] / denominator the gradients are
 
     dS = f^T p    df = p S^T    dg = u dS^T    dv = g dS without its last column    phi' = min(phi, 1)
 
-In causal form S moves from chunk to chunk, and the pairs within a chunk are a masked product.
-A tile is seen as [chunks, b, h, rows, .]; in the form that is not causal it is a single chunk.
+S moves from chunk to chunk, and the pairs within a chunk are a masked product. A tile is seen as
+[chunks, b, h, rows, .]. The form in which every token sees all is ``_linear_pooled``.
 
 Shifts keep features from underflow: phi(x) exp(-shift), where the shift is that of a row of q or of all the
-keys of a head, and not positive. A causal decision about a row looks only at tokens that the row sees.
+keys of a head, and not positive. A decision about a row looks only at tokens that the row sees.
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ from effbench.mechanisms import _parts, _running
 
 CHUNK = 64  # tokens whose pairs are computed one by one
 TILE = 1 << 18  # elements of a tile of q: what is made of it stays in cache
-FAINT = 1e-9  # keys whose features all sum to less than this are shifted
-LOW, LOWEST = -16.0, -40.0  # causal keys are shifted if the first one lies below LOW, and not below LOWEST
+LOW, LOWEST = -16.0, -40.0  # keys are shifted if the first one lies below LOW, and not below LOWEST
 
 
-def tile_bounds(q: Tensor, *, causal: bool) -> list[tuple[int, int]]:
-    """(start, stop) of each tile; causal ones hold whole chunks, and what remains is a tile of one chunk."""
+def tile_bounds(q: Tensor) -> list[tuple[int, int]]:
+    """(start, stop) of each tile; they hold whole chunks, and what remains is a tile of one chunk."""
     n, columns = q.shape[2], q.shape[:2].numel() * q.shape[3]
     size = max(
         CHUNK, _parts.tile_elements(q, TILE) // columns // CHUNK * CHUNK, -(-n // 256) // CHUNK * CHUNK
     )
-    whole = n - n % CHUNK if causal else n
+    whole = n - n % CHUNK
     return [*_parts.tiles(whole, size), *([(whole, n)] if whole < n else [])]
 
 
 def pairs(n: int) -> int:
-    """How many pairs of tokens the chunks of the causal form hold."""
+    """How many pairs of tokens the chunks hold."""
     return n // CHUNK * CHUNK**2 + (n % CHUNK) ** 2
 
 
@@ -49,10 +48,10 @@ def visible_pairs(n: int) -> int:
 class Work:
     """The pieces of a tile that forward and backward share; each is overwritten by the next tile's."""
 
-    def __init__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool):
-        self.q, self.k, self.v, self.causal = q, k, v, causal
+    def __init__(self, q: Tensor, k: Tensor, v: Tensor):
+        self.q, self.k, self.v = q, k, v
         self.dtype = _parts.accumulator(q.dtype)
-        self.bounds = tile_bounds(q, causal=causal)
+        self.bounds = tile_bounds(q)
         self.rooms: dict[str, Tensor] = {}
 
     def room(self, name: str, *shape: int) -> Tensor:
@@ -64,8 +63,7 @@ class Work:
     def chunks(self, x: Tensor, i: int) -> Tensor:
         """A view of tile i of x [b, h, n, .]."""
         a, b = self.bounds[i]
-        rows = min(CHUNK, b - a) if self.causal else b - a
-        return x[:, :, a:b].unflatten(2, (-1, rows)).movedim(2, 0)
+        return x[:, :, a:b].unflatten(2, (-1, min(CHUNK, b - a))).movedim(2, 0)
 
     def product(self, name: str, a: Tensor, b: Tensor) -> Tensor:
         out = self.room(name, *a.shape[:-1], b.shape[-1])
@@ -73,17 +71,10 @@ class Work:
         return out
 
     def features(self, name: str, x: Tensor, shift: Tensor | None) -> Tensor:
-        """elu(x) + 1 without its cancellation, divided by exp(shift)."""
-        x = x.to(self.dtype)
-        f = torch.clamp(x, max=0, out=self.room(name, *x.shape))
-        high = torch.clamp(x, min=0, out=self.room("spare", *x.shape))
-        if shift is not None:
-            f -= shift
-            high *= (-shift).clamp(max=80).exp()  # where that is not exp(-shift), no x is positive
-        return f.exp_().add_(high)
+        return features(x.to(self.dtype), shift, self.room(name, *x.shape), self.room("spare", *x.shape))
 
     def keys(self, i: int, shift: Tensor | None) -> tuple[Tensor, Tensor]:
-        """g and u of a tile; where no u is needed, ``gather`` does without its copy of v."""
+        """g and u of a tile."""
         v = self.chunks(self.v, i)
         u = self.room("u", *v.shape[:-1], v.shape[-1] + 1)
         u[..., :-1] = v
@@ -111,27 +102,13 @@ class Work:
         _running.accumulate_(later.flatten(1)[None], reverse=True)
         return later
 
-    def gather(self, shift: Tensor | None) -> Tensor:
-        """The sum of g^T u over all tiles, [b, h, e, .]."""
-        b, h, _, e = self.q.shape
-        total = self.q.new_zeros(b, h, e, self.v.shape[-1], dtype=self.dtype)
-        ones = total.new_zeros(b, h, e)
-        for i in range(len(self.bounds)):
-            g, v = self.features("g", self.chunks(self.k, i), shift)[0], self.chunks(self.v, i)[0]
-            ones += g.sum(2)
-            products.baddbmm_(total.flatten(0, 1), g.mT.flatten(0, 1), v.to(self.dtype).flatten(0, 1))
-        return torch.cat([total, ones.unsqueeze(-1)], -1)
-
-    def sums(self, f: Tensor, states: Tensor, g: Tensor | None, u: Tensor | None) -> Tensor:
+    def sums(self, f: Tensor, states: Tensor, g: Tensor, u: Tensor) -> Tensor:
         """Numerators and denominators of a tile: from the states before its chunks and the pairs in them."""
         total = self.product("sums", f, states)
-        if g is not None:
-            add(total, self.product("pairs", f, g.mT).tril_(), u)
+        add(total, self.product("pairs", f, g.mT).tril_(), u)
         return total
 
-    def read(
-        self, i: int, states: Tensor, g: Tensor | None = None, u: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def read(self, i: int, states: Tensor, g: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
         """The sums of tile i, and the shift of its rows if there was one to make.
 
         A row whose denominator is lost all the same gets an infinite one, and so no gradient.
@@ -160,12 +137,21 @@ class Work:
         torch.mul(slope, f.clamp_(max=cap), out=self.chunks(out, i))
 
 
+def features(x: Tensor, shift: Tensor | None, room: Tensor, spare: Tensor) -> Tensor:
+    """elu(x) + 1 without its cancellation, divided by exp(shift), in ``room``; ``spare`` is overwritten."""
+    f, high = torch.clamp(x, max=0, out=room), torch.clamp(x, min=0, out=spare)
+    if shift is not None:
+        f -= shift
+        high *= (-shift).clamp(max=80).exp()  # where that is not exp(-shift), no x is positive
+    return f.exp_().add_(high)
+
+
 def add(total: Tensor, a: Tensor, b: Tensor) -> None:
     products.baddbmm_(total.flatten(0, 2), a.flatten(0, 2), b.flatten(0, 2))
 
 
 def first_shift(k: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Causal: the shift of each head's keys, from the one key that all rows see."""
+    """The shift of each head's keys, from the one key that all rows see."""
     top = k[:, :, :1].amax(-1, keepdim=True).to(dtype)
     shifted = top < LOW
     return torch.where(shifted, top.clamp(min=LOWEST), 0.0) if _parts.occurs(shifted) else None
@@ -182,53 +168,12 @@ def results(work: Work) -> tuple[Tensor, Tensor]:
     return y, y.new_empty(*y.shape[:-1], 1, dtype=work.dtype)
 
 
-class BothWays(torch.autograd.Function):
+class Causal(torch.autograd.Function):
     """y [b, h, n, e], and which rows [b, h, n, 1] have to be done again: their denominator was lost."""
 
     @staticmethod
     def forward(ctx, q, k, v):
-        work = Work(q, k, v, False)
-        (y, denominator), shift = results(work), None
-        state = work.gather(None)
-        if _parts.occurs(state[..., -1].amax(-1) < FAINT):
-            shift = k.amax((2, 3), keepdim=True).to(work.dtype).clamp_(max=0)
-            state = work.gather(shift)
-        ctx.shift, ctx.shifts = shift, []
-        for i in range(len(work.bounds)):
-            total, moved = work.read(i, state[None])
-            finish(work, i, total, y, denominator)
-            ctx.shifts.append(moved)
-        ctx.save_for_backward(q, k, v, y, denominator, state)
-        bad = denominator == torch.inf
-        ctx.mark_non_differentiable(bad)
-        return y, bad
-
-    @staticmethod
-    @_parts.plain_backward
-    def backward(ctx, grad, _):
-        q, k, v, y, denominator, state = ctx.saved_tensors
-        work, to_state = Work(q, k, v, False), torch.zeros_like(state)
-        to_q, to_k, to_v = (torch.empty_like(x) for x in (q, k, v))
-        for i, moved in enumerate(ctx.shifts):
-            f = work.features("f", work.chunks(q, i), moved)
-            p = work.slopes(i, grad, y, denominator)
-            products.baddbmm_(to_state.flatten(0, 1), f[0].mT.flatten(0, 1), p[0].flatten(0, 1))
-            work.put(to_q, i, work.product("slope", p, state[None].mT), f)
-        to_sums, to_ones = to_state[None].split([v.shape[-1], 1], -1)
-        for i in range(len(work.bounds)):
-            g = work.features("g", work.chunks(k, i), ctx.shift)
-            work.chunks(to_v, i).copy_(work.product("values", g, to_sums))
-            slope = work.product("slope", work.chunks(v, i).to(work.dtype), to_sums.mT)
-            work.put(to_k, i, slope.add_(to_ones.mT), g)
-        return to_q, to_k, to_v
-
-
-class Causal(torch.autograd.Function):
-    """The same in causal form."""
-
-    @staticmethod
-    def forward(ctx, q, k, v):
-        work = Work(q, k, v, True)
+        work = Work(q, k, v)
         y, denominator = results(work)
         ctx.shift, ctx.shifts, starts = first_shift(k, work.dtype), [], [work.start()]
         for i in range(len(work.bounds)):
@@ -247,7 +192,7 @@ class Causal(torch.autograd.Function):
     @_parts.plain_backward
     def backward(ctx, grad, _):
         q, k, v, y, denominator, *starts = ctx.saved_tensors
-        work, after = Work(q, k, v, True), torch.zeros_like(starts[0])
+        work, after = Work(q, k, v), torch.zeros_like(starts[0])
         cap = 1.0 if ctx.shift is None else (-ctx.shift).exp()
         to_q, to_k, to_v = (torch.empty_like(x) for x in (q, k, v))
         for i in reversed(range(len(work.bounds))):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from effbench.mechanisms import _gate, _parts
 
-TILE = 1 << 19  # elements of a tile, whose few temporaries stay in cache
+TILE = 1 << 18  # elements of a tile, whose few temporaries stay in cache
 
 
 def pooled(q: Tensor, k: Tensor, v: Tensor, gate: _gate.Gate) -> Tensor:
@@ -28,7 +28,7 @@ class _Pooled(torch.autograd.Function):
         shift, sums = _average(k, v)
         mean, y = sums[0] / sums[1], torch.empty_like(q)
         for a, b in _tiles(q):
-            torch.mul(gate(q[:, a:b].to(mean.dtype)), mean, out=y[:, a:b])
+            _gate.scale(gate, q[:, a:b], mean, y[:, a:b])
         ctx.save_for_backward(q, k, v, shift, mean, sums[1])
         ctx.gate = gate
         return y
@@ -63,9 +63,13 @@ def _average(k: Tensor, v: Tensor) -> tuple[Tensor | None, Tensor]:
 def _sums(k: Tensor, v: Tensor, shift: Tensor | None) -> Tensor:
     b, _, d = k.shape
     sums = k.new_zeros(2, b, 1, d, dtype=_parts.accumulator(k.dtype))
+    rows = None  # the first rows of all tiles added up, the second ones, ...
     for start, stop, weights in _weights(k, shift, sums.dtype):
         sums[1] += weights.sum(1, keepdim=True)
-        sums[0] += weights.mul_(v[:, start:stop]).sum(1, keepdim=True)
+        rows = torch.zeros_like(weights) if rows is None else rows
+        rows[:, : stop - start].addcmul_(weights, v[:, start:stop].to(sums.dtype))
+    if rows is not None:
+        sums[0] = rows.sum(1, keepdim=True)
     return sums
 
 

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _decode, _linear, _parts
+from effbench.mechanisms import _decode, _linear, _linear_pooled, _parts
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 
 @_parts.eager
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """q k v [b, h, n, e]."""
-    y, bad = (_linear.Causal if causal else _linear.BothWays).apply(q, k, v)
+    y, bad = (_linear.Causal if causal else _linear_pooled.BothWays).apply(q, k, v)
     wide = _parts.accumulator(q.dtype)
 
     def exact(batch: Tensor, head: Tensor, t: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from effbench.mechanisms import _line, _linear, _running, _taps, _tiled, fnet
+from effbench.mechanisms import _line, _linear, _linear_pooled, _running, _taps, _tiled, fnet
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -323,12 +323,13 @@ def test_linear_attention_of_very_negative_queries_and_keys(shift, causal):
 @pytest.mark.parametrize("causal", [False, True])
 def test_shifts_spare_linear_attention_a_rescue_and_keep_its_gradients(causal, late, monkeypatch):
     """Every denominator would underflow in float32; later keys may be positive all the same."""
-    monkeypatch.setattr(_linear, "TILE", 0)
+    for kernel in (_linear, _linear_pooled):
+        monkeypatch.setattr(kernel, "TILE", 0)
     q, k, v = (sample(150, seed=seed).unflatten(2, (2, 8)).transpose(1, 2) for seed in (1, 2, 3))
     q, k = q.clamp(max=2) - 30, k - 38
     k[:, :, 100:] += late
     leaves = [x.float().requires_grad_() for x in (q, k, v)]
-    y, bad = (_linear.Causal if causal else _linear.BothWays).apply(*leaves)
+    y, bad = (_linear.Causal if causal else _linear_pooled.BothWays).apply(*leaves)
     assert not bad.any()
     q, k, v = exact = [x.requires_grad_() for x in (q, k, v)]
     logits = torch.logsumexp(q[..., :, None, :] + log_features(k)[..., None, :, :], -1)
