@@ -37,11 +37,14 @@ class TiledAttention(MultiHeadAttention):
 def flops(
     shape: Shape, *, causal: bool = False, mode: str = "forward", pairs: Callable[..., int] = _tiled.pairs
 ) -> Flops:
-    """Backward computes the scores again: five products of n^2 d where forward has two."""
+    """Backward computes the scores again: five products of n^2 d where forward has two.
+
+    One of these sums the weights too, by a column more for each head.
+    """
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
     held = pairs(n, causal=causal)
     return Flops(
-        matmul=4 * 2 * b * n * d * d * (3 if train else 1) + b * held * d * (14 if train else 4),
+        matmul=4 * 2 * b * n * d * d * (3 if train else 1) + b * held * ((14 if train else 4) * d + 2 * h),
         elementwise=b * h * held * (11 if train else 4),
         transcendental=b * h * held * (2 if train else 1),
     )

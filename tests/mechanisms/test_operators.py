@@ -147,19 +147,32 @@ def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
     assert_close(aft_conv(q, k[:, :, :2], v, kernel, grid=(height, width)), expected, **EXACT)
 
 
-@pytest.mark.parametrize("scale", [1.0, 50.0])
-def test_tiled_attention_where_exponentials_are_in_range_as_they_are_and_where_not(scale, monkeypatch):
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("keys", ["tame", "wild", "wild at the end"])
+def test_tiled_attention_where_exponentials_are_in_range_as_they_are_and_where_not(keys, causal, monkeypatch):
     """Values and gradients, over several tiles and a shorter one."""
-    ways, add_up = [], _tiled._add_up
-    monkeypatch.setattr(_tiled, "_add_up", lambda *rest: ways.append("added up") or add_up(*rest))
+    ways = set()
+    for name in ("_by_sums", "_by_shares"):
+        way = getattr(_tiled._Group, name)
+        monkeypatch.setattr(_tiled._Group, name, lambda *x, name=name, way=way: ways.add(name) or way(*x))
     q, k, v = (x.view(2, 2, 1100, 4) for x in qkv(1100))
-    leaves = [x.requires_grad_() for x in (scale * q, k, v)]
-    got, expected = tiled_attention(*leaves), softmax_attention(*leaves)
+    k[:, :, {"tame": 1100, "wild": 0, "wild at the end": 700}[keys] :] *= 200
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    got, expected = tiled_attention(*leaves, causal=causal), softmax_attention(*leaves, causal=causal)
     assert_close(got, expected, **EXACT)
-    assert ways == (["added up"] * 2 if scale == 1 else [])
+    some = {"tame": {"_by_sums"}, "wild": {"_by_shares"}, "wild at the end": {"_by_sums", "_by_shares"}}
+    assert ways == some["wild" if keys != "tame" and not causal else keys]
     mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
     for a, b in zip(mine, theirs, strict=True):
         assert_close(a, b, **EXACT)
+
+
+def test_tiled_attention_rounds_a_row_alike_whatever_the_tokens_after_it_are():
+    q, k, v = (x.view(2, 2, 600, 4).float() for x in qkv(600))
+    y = tiled_attention(q, k, v, causal=True)
+    for factor in (3, 1000):
+        later = (torch.cat([x[:, :, :300], factor * x[:, :, 300:]], 2) for x in (q, k, v))
+        assert torch.equal(tiled_attention(*later, causal=True)[:, :, :300], y[:, :, :300])
 
 
 @pytest.mark.parametrize("by_torch", [False, True])
