@@ -20,6 +20,7 @@ from effbench.mechanisms import _linear, _parts
 
 TILE = 1 << 18  # elements of a tile of q: what is made of it stays in cache
 LEAST = 64  # rows of a tile
+PART = 512  # tokens of a part of a sum over them, on a GPU
 FAINT = 1e-9  # keys whose features all sum to less than this are shifted
 
 
@@ -61,7 +62,7 @@ class BothWays(torch.autograd.Function):
         for a, b in work.bounds:
             f = work.features(q, a, b, _tile(ctx.shifts, a, b))
             p = _slopes(work, a, b, grad, y, denominator)
-            products.baddbmm_(to_state.flatten(0, 1), f.flatten(0, 1).mT, p)
+            _add_over_tokens(to_state.flatten(0, 1), f.flatten(0, 1), p)
             slope = products.bmm(p, state.flatten(0, 1).mT, out=work.spare(b - a).flatten(0, 1))
             torch.mul(slope.view_as(f), f.clamp_(max=1), out=to_q[:, :, a:b])
         to_sums, to_ones = to_state.split([v.shape[-1], 1], -1)
@@ -112,8 +113,22 @@ def _state(work: _Work, k: Tensor, v: Tensor, shift: Tensor | None) -> Tensor:
     for start, stop in work.bounds:
         g = work.features(k, start, stop, shift).flatten(0, 1)
         ones += g.sum(1)
-        products.baddbmm_(total, g.mT, v[:, :, start:stop].to(work.dtype).flatten(0, 1))
+        _add_over_tokens(total, g, v[:, :, start:stop].to(work.dtype).flatten(0, 1))
     return torch.cat([total, ones.unsqueeze(-1)], -1).unflatten(0, (b, h))
+
+
+def _add_over_tokens(total: Tensor, f: Tensor, p: Tensor) -> None:
+    """total += f^T p, for f [b h, rows, e] and p [b h, rows, .].
+
+    On a GPU by parts of the tokens: a product with a small result and a long sum leaves most of it idle.
+    """
+    parts = 1 if _parts.on_cpu(f) else f.shape[1] // PART
+    whole = parts * PART if parts > 1 else 0
+    if whole:
+        f_parts, p_parts = (x[:, :whole].unflatten(1, (parts, -1)).flatten(0, 1) for x in (f, p))
+        total += products.bmm(f_parts.mT, p_parts).unflatten(0, (-1, parts)).sum(1)
+    if whole < f.shape[1]:
+        products.baddbmm_(total, f[:, whole:].mT, p[:, whole:])
 
 
 def _read(

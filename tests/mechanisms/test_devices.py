@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from effbench import products
-from effbench.mechanisms import _band, _parts, fnet
+from effbench.mechanisms import _band, _linear_pooled, _parts, fnet
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
+from effbench.mechanisms.linear import linear_attention
 from effbench.mechanisms.mha_tiled import tiled_attention
 
 from .conftest import CASES, MECHANISMS, built, sample
@@ -72,6 +73,16 @@ def test_a_band_shows_no_bit_of_the_future(rise, monkeypatch):
         before, after = (aft_local(*x, bias, window=5, causal=True) for x in ((q, k, v), later))
         assert torch.equal(before[:, :t], after[:, :t])
         assert not torch.equal(before[:, t:], after[:, t:])
+
+
+@pytest.mark.parametrize("n", [7, 8, 65])
+def test_linear_attention_sums_over_parts_of_the_tokens(n, monkeypatch):
+    inputs = [x.unflatten(2, (2, -1)).transpose(1, 2) for x in tensors(n)[:3]]
+    expected = answers(linear_attention, inputs)
+    monkeypatch.setattr(_parts, "on_cpu", lambda x: False)
+    monkeypatch.setattr(_linear_pooled, "PART", 4)
+    for found, true in zip(answers(linear_attention, inputs), expected, strict=True):
+        torch.testing.assert_close(found, true, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("causal", [False, True])
