@@ -6,6 +6,7 @@ import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -16,9 +17,15 @@ from effbench.plugin import Mechanism
 from effbench.subject import build_subject
 
 
+@cache
+def fake_mode() -> FakeTensorMode:
+    """The mode of this process; it takes longer to make than many operators to count."""
+    return FakeTensorMode()
+
+
 def on_fake_tensors(mechanism: Mechanism, cell: Cell, *, seconds: float) -> dict[str, Any]:
     """``live_bytes``, and what ``counts.count`` gives; without the latter where it fails or is too slow."""
-    mode = FakeTensorMode()  # its first one in a process may import for seconds
+    mode = fake_mode()  # the first one of a process may import for seconds
     with _alarm(seconds), mode:
         return _counted(mechanism, cell, empty=True)
 
