@@ -4,6 +4,9 @@
 byte with two file descriptors, the child's channel and its log; the server answers with lines of
 JSON: ``{"ready": pid}``, ``{"forked": pid}``, ``{"ended": pid, "code": n, "signal": n}``. It ends,
 and takes every descendant with it, when the runner closes the socket or dies.
+
+A child that was asked to load a mechanism is a fork server then, on the channel that it was asked by: its own
+children, who have it loaded, answer questions about that mechanism (``nursery`` is the runner's side).
 """
 
 from __future__ import annotations
@@ -30,26 +33,30 @@ _LIBC = ctypes.CDLL(None)  # opened once: in a child that takes a millisecond
 def main() -> None:
     """Serve until the runner is gone."""
     kind, fd = sys.argv[1], int(sys.argv[2])
-    control = socket.socket(fileno=fd)
+    gc.disable()  # to look through what torch's import makes again and again costs a fifth of the start
+    from effbench import preheat, worker
+
+    preheat.prepare(kind)
+    gc.enable()
+    _serve(socket.socket(fileno=fd), worker.answer)
+
+
+def _serve(control: socket.socket, answer: Answer) -> None:
+    """Fork a child for each question until the runner is gone."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     os.set_blocking(wake_read, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    gc.disable()  # to look through what torch's import makes again and again costs a fifth of the start
-    from effbench import preheat, worker
-
-    preheat.prepare(kind)
-    gc.enable()
     _say(control, {"ready": os.getpid()})
     try:
-        _serve(control, (wake_read, wake_write), worker.answer)
+        _fork_when_asked(control, (wake_read, wake_write), answer)
     finally:
         _end_descendants()
 
 
-def _serve(control: socket.socket, wake: tuple[int, int], answer: Answer) -> None:
+def _fork_when_asked(control: socket.socket, wake: tuple[int, int], answer: Answer) -> None:
     asked: set[int] = set()  # children that the runner knows of
     while True:
         ready, _, _ = select.select([control.fileno(), wake[0]], [], [])
@@ -74,7 +81,10 @@ def _fork(control: socket.socket, channel: int, log: int, wake: tuple[int, int],
         return pid
     try:
         _become_child(server, control, log, wake)
-        answer(socket.socket(fileno=channel))
+        asked = socket.socket(fileno=channel)
+        answer(asked)  # and end, except where a mechanism was loaded to be asked about
+        if _alone():
+            _serve(socket.socket(fileno=asked.detach()), answer)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -115,19 +125,32 @@ def _reap(control: socket.socket, asked: set[int]) -> None:
         _, status = os.waitpid(pid, 0)
         if pid in asked:
             asked.remove(pid)
-            _kill_orphans()
+            _kill_orphans(asked)
             code = os.waitstatus_to_exitcode(status)
             _say(control, {"ended": pid, "code": max(code, 0), "signal": max(-code, 0)})
 
 
-def _kill_orphans() -> None:
+def _kill_orphans(asked: set[int]) -> None:
     """Kill the descendants that moved to a session of their own and outlived the child that made them.
 
-    The runner asks one question at a time, so once its child is reaped every other child is such a one.
+    The runner asks one question at a time, so once its child is reaped every child that it did not ask for
+    is such a one.
     """
     for pid in _children():
-        _kill(-pid)
-        _kill(pid)
+        if pid not in asked:
+            _kill(-pid)
+            _kill(pid)
+
+
+def _alone() -> bool:
+    """Whether loading left neither threads, which no fork survives, nor processes, which would disturb.
+
+    A system that does not say so has no such servers.
+    """
+    try:
+        return len(os.listdir("/proc/self/task")) == 1 and not _children()
+    except OSError:
+        return False
 
 
 def _children() -> list[int]:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from math import comb
 from typing import Any
@@ -23,13 +24,19 @@ from effbench.subject import build_subject
 _STEP, _DOUBT = 1024, 0.01
 
 
+@cache
+def fake_mode() -> FakeTensorMode:
+    """The mode of this process; it takes longer to make than many operators to count."""
+    return FakeTensorMode()
+
+
 def on_fake_tensors(mechanism: Mechanism, cell: Cell, *, seconds: float) -> dict[str, Any]:
     """``live_bytes``, and what ``counts.count`` gives; without the latter where it fails or is too slow.
 
     Where it is too slow, ``peak_bytes`` is extrapolated from shorter lengths if it grows regularly over them,
     for which twice as long is taken; ``predicted_method`` says from which.
     """
-    mode = FakeTensorMode()  # its first one in a process may import for seconds
+    mode = fake_mode()  # the first one of a process may import for seconds
     with mode:
         with _alarm(seconds) as late:
             found = _counted(mechanism, cell, empty=True)

@@ -7,11 +7,9 @@ import importlib
 from functools import partial
 
 import torch
-from torch import nn
 from torch._subclasses import fake_impls
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from effbench import hugepages, nvml
+from effbench import first_operations, hugepages, nvml, prediction
 from effbench.meters import counts, memory, resident
 from effbench.registry import MECHANISMS, Registry
 
@@ -30,8 +28,8 @@ def prepare(kind: str) -> None:
     if kind == "counts":
         use_kernels_for_fake_views()
         # The first fake operation imports for a second; fake tensors have no values, so nothing is computed.
-        with FakeTensorMode():
-            counts.count(partial(_first_operations, backward=alone))
+        with prediction.fake_mode():
+            counts.count(partial(first_operations.run, backward=alone))
     # What torch's import left is looked at no more: a child's first collection would take 0.1 s.
     gc.collect()
     gc.freeze()
@@ -39,6 +37,8 @@ def prepare(kind: str) -> None:
     # what a small pass adds to a process might fit into a page that is there.
     if kind == "counts":
         hugepages.collapse()
+    else:
+        hugepages.gather()
 
 
 def use_kernels_for_fake_views() -> None:
@@ -51,15 +51,3 @@ def use_kernels_for_fake_views() -> None:
     rules: dict[object, object] = getattr(fake_impls, "op_implementations_dict", {})
     for view in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
         rules.pop(view, None)
-
-
-def _first_operations(*, backward: bool) -> None:
-    """What nearly every mechanism is made of; the first of each kind takes torch a millisecond."""
-    layer = nn.Linear(4, 4)
-    x = layer(torch.empty(1, 4, 4)).view(1, 4, 2, 2).transpose(1, 2)
-    weights = (x @ x.transpose(-2, -1) * 0.5).softmax(-1)
-    y = (weights @ x).transpose(1, 2).reshape(1, 4, 4)
-    y = torch.sigmoid(y) * y.exp() / (y - y.amax(1, keepdim=True)).exp().sum(1, keepdim=True)
-    result = torch.cat([y, y], 1).cumsum(1).sum()
-    if backward:
-        result.backward()  # type: ignore[no-untyped-call]

@@ -75,7 +75,7 @@ class Server:
         self.spawn()
         if self._ready:
             return
-        if "ready" not in (self._control_message(time.monotonic() + _START_S) or {}):
+        if self._hear("ready", time.monotonic() + _START_S) is None:
             error = self._last_words()
             self.stop()
             raise EffbenchError(f"the {self.kind} server did not start: {error}")
@@ -147,10 +147,10 @@ class Server:
             assert self._control is not None
             try:
                 socket.send_fds(self._control, [b"f"], [theirs.fileno(), file.fileno()])
-                forked = self._control_message(time.monotonic() + _START_S) or {}
+                forked = self._hear("forked", time.monotonic() + _START_S)
             except OSError:
-                forked = {}
-        if "forked" not in forked:
+                forked = None
+        if forked is None:
             self.stop()
             conversation.outcome = Outcome(ended="died", reason="the fork server is gone")
         else:
@@ -160,29 +160,31 @@ class Server:
 
     def end(self, pid: int, *, patient: bool) -> Mapping[str, Any]:
         """See a child end, by force where it does not by itself."""
-        ended = self._control_message(time.monotonic() + _GRACE_S) if patient else None
+        ended = self._hear("ended", time.monotonic() + _GRACE_S, pid) if patient else None
         if ended is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            ended = self._control_message(time.monotonic() + _START_S)
+            ended = self._hear("ended", time.monotonic() + _START_S, pid)
             if ended is not None:
                 ended = {**ended, "forced": True}
         if ended is None:
             self.stop()
         return ended or {}
 
-    def _control_message(self, deadline: float) -> dict[str, Any] | None:
-        """The server's next line; None where it stays away until the deadline or the server is gone."""
+    def _hear(self, what: str, deadline: float, pid: int | None = None) -> dict[str, Any] | None:
+        """The server's next word of that (of the process ``pid``); None where it is gone or late."""
         assert self._control is not None
-        while b"\n" not in self._heard:
-            ready, _, _ = select.select([self._control], [], [], max(0.0, deadline - time.monotonic()))
-            received = self._control.recv(4096) if ready else b""
-            if not received:
-                return None
-            self._heard += received
-        line, self._heard = self._heard.split(b"\n", 1)
-        message: dict[str, Any] = json.loads(line)
-        return message
+        while True:
+            while b"\n" not in self._heard:
+                ready, _, _ = select.select([self._control], [], [], max(0.0, deadline - time.monotonic()))
+                received = self._control.recv(4096) if ready else b""
+                if not received:
+                    return None
+                self._heard += received
+            line, self._heard = self._heard.split(b"\n", 1)
+            message: dict[str, Any] = json.loads(line)
+            if what in message and pid in (None, message[what]):
+                return message
 
     def _last_words(self) -> str:
         if self._process is None or self._process.stderr is None:
@@ -214,6 +216,10 @@ class Conversation:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """See the child end, by force where it does not by itself, and close the channel."""
         if self.pid:
             ended = self.server.end(self.pid, patient=self._closed)
             self.outcome = replace(
@@ -222,6 +228,10 @@ class Conversation:
                 server=self.server.identity,
             )
         self._channel.close()
+
+    def keep(self) -> tuple[socket.socket, bytes]:
+        """The channel to a child that shall live on, and what was heard on it and not yet read."""
+        return self._channel, self._heard
 
     def say(self, message: Mapping[str, Any], allow: float | None = None) -> None:
         """Tell the child something; ``allow`` is how long it may then be silent."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from effbench import perf
 from effbench.cell import Cell
 from effbench.environment import server_environment
+from effbench.nursery import Nursery
 from effbench.processes import PROGRAM, Server
+
+_NURSERIES = 16  # of a server; each has pages of its own for some 10 MB
 
 
 class FixedServer(Server):
@@ -28,6 +32,7 @@ class Servers:
         """``program`` and ``folder`` say how and where each server is started."""
         self._program, self._folder = program, folder
         self._servers: dict[tuple[str, int, str, int], Server] = {}
+        self._nurseries: dict[tuple[Server, str], Nursery] = {}
         self._compiled: tempfile.TemporaryDirectory[str] | None = None
         self.instructions_missing = perf.missing(perf.INSTRUCTIONS)  # why; None where they can be counted
 
@@ -41,6 +46,15 @@ class Servers:
             make = FixedServer if kind == "instructions" else Server
             self._servers[key] = make(kind, settings, self._program, self._folder)
         return self._servers[key]
+
+    def knowing(self, server: Server, load: Mapping[str, Any], *, log: Path, allow: float) -> Server:
+        """Where to ask about a mechanism: among children that have it loaded. ``load`` asks for that."""
+        key = (server, load["spec"])
+        if key not in self._nurseries:
+            if sum(other is server for other, _ in self._nurseries) == _NURSERIES:
+                return server
+            self._nurseries[key] = Nursery(server, load, log=log, allow=allow)
+        return self._nurseries[key]
 
     def _cache(self) -> str:
         """Where compiled code is kept: for all servers of a run, and empty when it starts."""
@@ -70,16 +84,21 @@ class Servers:
     def retire(self, kind: str) -> None:
         """End the servers of a kind."""
         for key in [key for key in self._servers if key[0] == kind]:
-            self._servers.pop(key).stop()
+            self._stop(self._servers.pop(key))
 
     def stop(self) -> None:
         """End all of them."""
         for server in self._servers.values():
-            server.stop()
+            self._stop(server)
         self._servers.clear()
         if self._compiled is not None:
             self._compiled.cleanup()
             self._compiled = None
+
+    def _stop(self, server: Server) -> None:
+        for key in [key for key in self._nurseries if key[0] is server]:
+            self._nurseries.pop(key).stop()
+        server.stop()
 
 
 def start_all(servers: Iterable[Server]) -> None:

@@ -123,6 +123,8 @@ class Visitor:
         asked = asdict(cell) | ({"threads": threads} if kind == "instructions" else {})
         request = {"question": question, "cell": asked, "gemm": provider, "seed": self.seed}
         of_device = {"memory_limit": self.budget.memory(cell.device)}
+        load = {"question": "load", "spec": more["spec"], **self._limits()}
+        server = self.servers.knowing(server, load, log=self.log("load"), allow=self.budget.load_timeout)
         resident = more.get("memory_limit", 0) if cell.device == "cpu" else 0
         return server.begin(
             {**request, **self._limits(), **of_device, **more},

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from effbench import bytecode, ceilings, environment, nvml, perf, prediction, products
+from effbench import ceilings, environment, loading, nvml, perf, prediction, products
 from effbench.attention import kernels_of_call
 from effbench.cell import Cell
 from effbench.check import check
@@ -32,7 +32,6 @@ from effbench.meters import clocks, instructions, memory, time, turns
 from effbench.meters.neighbours import neighbours
 from effbench.meters.storages import unique_bytes
 from effbench.plugin import Mechanism
-from effbench.registry import MECHANISMS, Registry, load_mechanism
 from effbench.subject import Subject, build_subject, quarter, remembers
 
 _WARM_UP = 1.25  # a first pass may take this much longer than the time-out of a pass, and
@@ -40,9 +39,14 @@ _SETTLE_S = 2.0  # this much more
 _COMPILE_S = 600.0
 _QUICK_S = 0.01  # a pass that may be made some times more; who remembers is quick
 
+_LOADED = {"status": "ok"}
+
 
 def answer(channel: socket.socket) -> None:
-    """Read the question, answer it, and end the process without running anyone's exit handlers."""
+    """Read the question, answer it, and end the process without running anyone's exit handlers.
+
+    Returns where a mechanism was loaded for others to be forked: they are asked about it.
+    """
     visit = Visit(channel)
     sys.path[:] = list(dict.fromkeys([*sys.path, *visit.request.get("path", ())]))
     try:
@@ -53,7 +57,14 @@ def answer(channel: socket.socket) -> None:
     visit.send({"answer": result})
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    if result is not _LOADED:
+        os._exit(0)
+
+
+def _load(visit: Visit) -> dict[str, Any]:
+    """Load a mechanism, and stay: the children of this process then have it."""
+    loading.keep(visit)
+    return _LOADED
 
 
 def _describe(visit: Visit) -> dict[str, Any]:
@@ -62,7 +73,7 @@ def _describe(visit: Visit) -> dict[str, Any]:
 
 def _survey(visit: Visit) -> dict[str, Any]:
     """For each cell, why it is not supported (None where it is); its closed-form FLOPs, done and needed."""
-    mechanism = _mechanism(visit)
+    mechanism = loading.load(visit)
     visit.enter("check", visit.request["load_timeout"])
     cells = [Cell(**cell) for cell in visit.request["cells"]]
     asked = (unsupported, formula, needed)
@@ -271,7 +282,7 @@ def _laws(visit: Visit) -> dict[str, Any]:
 def _verify(visit: Visit) -> dict[str, Any]:
     """One law held against one mechanism."""
     request = visit.request
-    mechanism = _mechanism(visit)
+    mechanism = loading.load(visit)
     products.use("torch")  # the same bits whoever is the faster today
     visit.enter("check", request["cell_timeout"])
     checks = checks_for(mechanism, options=request["options"], waive=request["waive"], strict=True)
@@ -281,6 +292,7 @@ def _verify(visit: Visit) -> dict[str, Any]:
 
 QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "hello": _hello,
+    "load": _load,
     "describe": _describe,
     "survey": _survey,
     "check": _check,
@@ -295,16 +307,10 @@ QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
 }
 
 
-def _mechanism(visit: Visit) -> Mechanism:
-    visit.enter("load", visit.request["load_timeout"])
-    with bytecode.kept():
-        return load_mechanism(Registry.installed(MECHANISMS), visit.request["spec"])[0]
-
-
 def _opened(visit: Visit) -> tuple[Mechanism, Cell]:
     """The mechanism and the cell of a question, with the process set as the cell and its limit say."""
     cell = Cell(**visit.request["cell"])
-    mechanism = _mechanism(visit)  # first, since an import may set what follows
+    mechanism = loading.load(visit)  # first, since an import may set what follows
     torch.set_num_threads(cell.threads)
     torch.set_float32_matmul_precision(cell.precision)
     products.use(visit.request["gemm"])

@@ -25,7 +25,7 @@ sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
-@pytest.mark.parametrize("kind", ["time", "memory"])
+@pytest.mark.parametrize("kind", ["time", "memory", "counts"])
 def test_a_childs_first_backward_pass_imports_nothing_and_has_its_threads(kind: str) -> None:
     done = subprocess.run([sys.executable, "-c", CODE, kind], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr

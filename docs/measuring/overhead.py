@@ -1,8 +1,9 @@
 """What a cell costs beyond its passes: ``python docs/measuring/overhead.py docs/measuring/overhead.csv``.
 
-Cheap cells are visited as a run visits them, twice. Every question is one process: its whole time, from the
-request to the moment at which the process is gone, less first call, warm-up and samples where it times, is
-overhead. Beside it the processor time that the parent used meanwhile.
+Cheap cells are visited as a run visits them, twice. Every question is one process: its whole time, from
+before the request to the moment at which the process is gone (and the loading of a mechanism for its first
+question to a server), less first call, warm-up and samples where it times, is overhead. Beside it the
+processor time that the parent used meanwhile.
 """
 
 import sys
@@ -34,7 +35,7 @@ def listening() -> Iterator[list[dict]]:
     heard, ask = [], Visitor.ask
 
     def listen(self, kind, cell, question, **more):
-        used = time.process_time()
+        began, used = time.monotonic(), time.process_time()
         outcome = ask(self, kind, cell, question, **more)
         heard.append(
             {
@@ -42,7 +43,7 @@ def listening() -> Iterator[list[dict]]:
                 "seq": cell.seq,
                 "dim": cell.dim,
                 "question": question,
-                "seconds": outcome.seconds,
+                "seconds": time.monotonic() - began,
                 "passes_s": (outcome.answer.get("time") or {}).get("spent_s") or 0.0,
                 "parent_s": time.process_time() - used,
             }
