@@ -45,7 +45,7 @@ class Line(torch.autograd.Function):
             denominator.masked_fill_(flags, torch.inf)  # then these rows get no gradient here
             denominators[:, a:b], bad[:, a:b] = denominator, flags
             mean = work.split(total).div_(denominator.unsqueeze(3)).flatten(2)
-            torch.mul(gate(q[:, a:b].to(work.wide)), mean, out=y[:, a:b])
+            _gate.scale(gate, q[:, a:b], mean, y[:, a:b])
             if means is not None:
                 means[:, a:b] = mean
         ctx.save_for_backward(q, k, v, kernel, y if means is None else means, denominators)

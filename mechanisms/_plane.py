@@ -40,7 +40,7 @@ class Plane(torch.autograd.Function):
             mean = found[:, a:b].add_(pooled).div_(denominator[:, a:b, :, None])
             if means is not None:
                 work.split(means)[:, a:b] = mean
-            torch.mul(mean, gate(work.split(q)[:, a:b].to(work.wide)), out=work.split(y)[:, a:b])
+            _gate.scale(gate, work.split(q)[:, a:b], mean, work.split(y)[:, a:b])
         ctx.save_for_backward(q, k, v, kernel, y if means is None else means, denominator)
         ctx.grid, ctx.gate = grid, gate
         ctx.mark_non_differentiable(bad)

@@ -17,10 +17,7 @@ from torch import Tensor
 
 from effbench.mechanisms import _gate, _parts
 
-STEPS, STEPS_ELSEWHERE = (
-    8,
-    64,
-)  # rows whose running sums are taken one after the other, by many groups at once
+STEPS, STEPS_ELSEWHERE = 16, 64  # rows whose running sums are taken in turn, by many groups at once
 TILE = 1 << 20  # elements of a tile: larger ones gain little more
 
 
@@ -43,10 +40,13 @@ class _Shifts:
         b, n, d = k.shape
         tile = max(1, _parts.tile_elements(k, TILE) // (b * d), -(-n // 256))
         self.bounds, self.dtype = list(_parts.tiles(n, tile)), _parts.accumulator(k.dtype)
-        shifts, rises = _parts.key_shifts(k, tile)
-        self.shifts = shifts.unsqueeze(2)
-        self.reached = _parts.occurs(rises > _parts.REACH)
-        self.move = self.reached or _parts.occurs(self.shifts != self.shifts[:1])
+        first, self.move, self.reached = k.detach()[:, :1].to(self.dtype), False, False
+        self.shifts = first.expand(len(self.bounds), *first.shape)
+        if _parts.occurs(k.detach().amax() - first.amin() >= _parts.STEP):  # else no tile's shift is another
+            shifts, rises = _parts.key_shifts(k, tile)
+            self.shifts = shifts.unsqueeze(2)
+            self.reached = _parts.occurs(rises > _parts.REACH)
+            self.move = self.reached or _parts.occurs(self.shifts != self.shifts[:1])
 
     def out_of_reach(self, k: Tensor) -> Tensor:
         """Where y [b, n, d] is to be computed again."""
@@ -61,7 +61,7 @@ class _RunningAverage(torch.autograd.Function):
         states = [work.start()]
         for i, (a, b) in enumerate(shifts.bounds):
             mean, _, after = work.average(i, states[-1])
-            torch.mul(gate(q[:, a:b].to(mean.dtype)), mean, out=y[:, a:b])
+            _gate.scale(gate, q[:, a:b], mean, y[:, a:b])
             states.append(after)
         ctx.save_for_backward(q, k, v, *states[:-1])
         ctx.gate, ctx.shifts = gate, shifts
@@ -78,18 +78,18 @@ class _RunningAverage(torch.autograd.Function):
             slope = grad[:, a:b].to(mean.dtype)
             gate, to_q[:, a:b] = _gate.with_slope(ctx.gate, q[:, a:b].to(mean.dtype), slope * mean)
             top = work.room("slopes", b - a)
-            p, r = top.chunk(2, -1)
+            p, r = top
             torch.mul(torch.mul(gate, slope, out=p).div_(denominator), mean, out=r)
             rise = work.rise(i)
             if rise is None:
-                top[:, -1:] += later
-            accumulate_(top, reverse=True)
-            own = top[:, :1].clone()
+                top[:, :, -1:] += later
+            accumulate_(top.flatten(0, 1), reverse=True)
+            own = top[:, :, :1].clone()
             to_v[:, a:b], to_k[:, a:b] = _slopes(work.weights(i, work.shifts[i]), v[:, a:b], p, r)
             if rise is None:
                 later = own
             else:
-                more = _slopes(work.weights(i, work.shifts[i + 1]), v[:, a:b], *later.chunk(2, -1))
+                more = _slopes(work.weights(i, work.shifts[i + 1]), v[:, a:b], *later)
                 to_v[:, a:b] += more[0]
                 to_k[:, a:b] += more[1]
                 later = own.addcmul_(later, rise)
@@ -106,44 +106,46 @@ class _Work:
     """The pieces that forward and backward share; each is overwritten by the next tile's."""
 
     def __init__(self, k: Tensor, v: Tensor, shifts: _Shifts):
-        self.k, self.v, self.bounds, self.shifts, self.move = k, v, shifts.bounds, shifts.shifts, shifts.move
+        self.k, self.v, self.bounds, self.shifts = k, v, shifts.bounds, shifts.shifts
+        self.move, self.reached = shifts.move, shifts.reached
         self.rooms: dict[str, Tensor] = {}
 
     def room(self, name: str, rows: int) -> Tensor:
-        """[b, rows, 2 d], for sums or slopes of numerators and denominators side by side."""
+        """[2, b, rows, d], for sums or slopes of numerators and of denominators."""
         if name not in self.rooms:
             b, _, d = self.v.shape
-            self.rooms[name] = self.shifts.new_empty(b, self.bounds[0][1], 2 * d)
-        return self.rooms[name][:, :rows]
+            self.rooms[name] = self.shifts.new_empty(2, b, self.bounds[0][1], d)
+        return self.rooms[name][:, :, :rows]
 
     def start(self) -> Tensor:
         b, _, d = self.v.shape
-        return self.shifts.new_zeros(b, 1, 2 * d)
+        return self.shifts.new_zeros(2, b, 1, d)
 
     def weights(self, i: int, shift: Tensor, out: Tensor | None = None) -> Tensor:
-        """exp(k - shift) of a tile. By exp2: a row stands at the same place whatever the future holds."""
+        """exp(k - shift) of a tile; a key out of reach of the shift is not for this tile's rows."""
         a, b = self.bounds[i]
-        return _parts.exp_(torch.sub(self.k[:, a:b], shift, out=out).clamp_(max=_parts.REACH))
+        logits = torch.sub(self.k[:, a:b], shift, out=out)
+        return (logits.clamp_(max=_parts.REACH) if self.reached else logits).exp_()
 
     def rise(self, i: int) -> Tensor | None:
         """What turns sums at the shift of a tile into sums at that of the next one, if any moves."""
         if not self.move or i + 1 == len(self.bounds):
             return None
-        return (self.shifts[i] - self.shifts[i + 1]).exp().repeat(1, 1, 2)
+        return (self.shifts[i] - self.shifts[i + 1]).exp()
 
     def average(self, i: int, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """N / D and D of a tile, and the sums [b, 1, 2 d] before the next one."""
+        """N / D and D of a tile, and the sums [2, b, 1, d] before the next one."""
         (a, b), rise = self.bounds[i], self.rise(i)
         sums = self.room("sums", b - a)
-        numerator, denominator = sums.chunk(2, -1)
+        numerator, denominator = sums
         torch.mul(self.weights(i, self.shifts[i], denominator), self.v[:, a:b], out=numerator)
-        sums[:, :1] += before
-        accumulate_(sums)
-        after = sums[:, -1:].clone()  # a view would keep the whole tile
+        sums[:, :, :1] += before
+        accumulate_(sums.flatten(0, 1))
+        after = sums[:, :, -1:].clone()  # a view would keep the whole tile
         if rise is not None:
             # Keys out of reach of this tile's shift are within reach of the next one's, which they moved.
             weights = self.weights(i, self.shifts[i + 1])
-            moved = torch.cat([weights * self.v[:, a:b], weights], -1).sum(1, keepdim=True)
+            moved = torch.stack([weights * self.v[:, a:b], weights]).sum(2, keepdim=True)
             after = torch.where(rise == 1, after, moved.addcmul_(before, rise))
         return numerator.div_(denominator), denominator, after
 
