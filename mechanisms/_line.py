@@ -151,7 +151,7 @@ class _Work:
 
     def near(self, keys: Tensor, base: Tensor) -> Tensor:
         """``base`` [b, rows or 1, c] and the taps of each row's window, [b, rows, c]."""
-        return _taps.convolve(keys, self.taps).add_(base)
+        return _taps.convolve(keys, self.taps, base)
 
     def running(self, keys: Tensor, before: Tensor) -> Tensor:
         """The sums over the keys before each row's window, and at last before the next chunk's first."""

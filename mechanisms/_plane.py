@@ -29,15 +29,14 @@ class Plane(torch.autograd.Function):
     def forward(ctx, q, k, v, kernel, grid, gate):
         work = _Work(k, v, kernel, grid)
         means = torch.empty_like(v) if _gate.needs_mean(gate) else None
-        y, weighted = torch.empty_like(v), work.packed(slice(None), slice(None))
-        pooled = weighted.sum(1, keepdim=True) * work.outside[:, None]
+        y, (weighted, pooled) = torch.empty_like(v), work.packed_and_pooled()
         total = work.weights.sum(1, keepdim=True) * work.outside
-        denominator = work.convolve(work.weights.unsqueeze(3), work.taps).squeeze(3).add_(total)
+        denominator = work.convolve(work.weights.unsqueeze(3), work.taps, total.unsqueeze(3)).squeeze(3)
         bad = denominator < (KEPT * total).clamp(min=_parts.smallest(work.wide))
         denominator.masked_fill_(bad, torch.inf)  # then these rows get no gradient here
-        found = work.convolve(weighted, work.taps)
-        for a, b in _parts.tiles(v.shape[1], max(1, _parts.tile_elements(v, TILE) // v[:, :1].numel())):
-            mean = found[:, a:b].add_(pooled).div_(denominator[:, a:b, :, None])
+        found = work.convolve(weighted, work.taps, pooled)
+        for a, b in work.tiles():
+            mean = found[:, a:b].div_(denominator[:, a:b, :, None])
             if means is not None:
                 work.split(means)[:, a:b] = mean
             _gate.scale(gate, work.split(q)[:, a:b], mean, work.split(y)[:, a:b])
@@ -104,6 +103,19 @@ class _Work:
         """exp(k) v, [b, n, heads, columns]."""
         return self.weights[:, :, heads, None] * self.v[:, :, heads, columns]
 
+    def tiles(self) -> Iterator[tuple[int, int]]:
+        """(start, stop) of the tokens that one step takes."""
+        return _parts.tiles(self.v.shape[1], max(1, TILE // self.v[:, :1].numel()))
+
+    def packed_and_pooled(self) -> tuple[Tensor, Tensor]:
+        """exp(k) v, [b, n, h, e], and its sum over all tokens as rows out of reach see it, [b, 1, h, e]."""
+        packed = torch.empty_like(self.v, dtype=self.wide, memory_format=torch.contiguous_format)
+        pooled = torch.zeros_like(packed[:, :1])
+        for a, b in self.tiles():
+            part = torch.mul(self.weights[:, a:b, :, None], self.v[:, a:b], out=packed[:, a:b])
+            pooled += part.sum(1, keepdim=True)
+        return packed, pooled.mul_(self.outside[:, None])
+
     def image(self, x: Tensor) -> Tensor:
         """x [b, n, heads, columns] as an image [b, channels, height, width]: with channels last on a CPU.
 
@@ -113,17 +125,22 @@ class _Work:
         image = x.flatten(2).unflatten(1, self.grid).permute(0, 3, 1, 2)
         return image if _parts.on_cpu(x) else image.contiguous()
 
-    def convolve(self, x: Tensor, taps: Tensor) -> Tensor:
-        """x [b, n, heads, columns], taps [heads, s, s], as conv2d has it."""
+    def convolve(self, x: Tensor, taps: Tensor, base: Tensor) -> Tensor:
+        """x [b, n, heads, columns] by taps [heads, s, s], as conv2d has it, plus base [b, 1, heads, columns].
+
+        Of a single image the convolution adds the base by itself.
+        """
         taps = taps.repeat_interleave(x.shape[3], 0).unsqueeze(1)
-        found = functional.conv2d(self.image(x), taps, padding=self.reach, groups=len(taps))
-        return found.permute(0, 2, 3, 1).contiguous().flatten(1, 2).unflatten(2, x.shape[2:])
+        bias = base.flatten() if len(base) == 1 else None
+        found = functional.conv2d(self.image(x), taps, bias, padding=self.reach, groups=len(taps))
+        found = found.permute(0, 2, 3, 1).contiguous().flatten(1, 2).unflatten(2, x.shape[2:])
+        return found if bias is not None else found.add_(base)
 
     def transposed(self, slope: Tensor, heads: slice) -> Tensor:
         """The gradient of the convolved and pooled input."""
         pooled = slope.new_ones(1, slope.shape[1]).matmul(slope.flatten(2)).unflatten(2, slope.shape[2:])
         pooled = pooled * self.outside[heads, None]
-        return self.convolve(slope, self.taps[heads].flip(1, 2)).add_(pooled)
+        return self.convolve(slope, self.taps[heads].flip(1, 2), pooled)
 
     def tap_gradient(self, slope: Tensor, x: Tensor) -> Tensor:
         """The gradient of taps [heads, s, s]."""

@@ -19,12 +19,18 @@ def convolves(dtype: torch.dtype) -> bool:
     return dtype != torch.float64 and torch.backends.mkldnn.is_available()
 
 
-def convolve(x: Tensor, taps: Tensor) -> Tensor:
-    """x [b, t + s - 1, c], taps [s, c]: row t is the sum of taps[i] * x[:, t + i]; [b, t, c]."""
+def convolve(x: Tensor, taps: Tensor, base: Tensor) -> Tensor:
+    """x [b, t + s - 1, c], taps [s, c]: row t is the sum of base and taps[i] * x[:, t + i]; [b, t, c].
+
+    base [b, 1, c] or [b, t, c]: one row for all costs no pass of its own, since the convolution adds it.
+    """
     if _by_torch(x):
-        return _row(functional.conv2d(_image(x), _filters(taps), groups=x.shape[2]))
+        shared = base.shape[:2].numel() == 1
+        bias = base.flatten() if shared else None
+        total = _row(functional.conv2d(_image(x), _filters(taps), bias, groups=x.shape[2]))
+        return total if shared else total.add_(base)
     rows = x.shape[1] - len(taps) + 1
-    total = x[:, :rows] * taps[0]
+    total = torch.addcmul(base, x[:, :rows], taps[0])
     for i in range(1, len(taps)):
         total.addcmul_(x[:, i : i + rows], taps[i])
     return total
