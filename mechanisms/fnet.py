@@ -34,6 +34,8 @@ ROWS = 1 << 19  # elements of a tile of rows, which is written twice while it is
 SMALL = 1 << 18  # elements of a sequence below which many small steps take longer than one large one
 SMALL_ELSEWHERE = 1 << 24  # elements of a batch below which a GPU is faster with the whole spectrum
 COLUMNS = 64  # at least so many columns along the sequence
+LONG = 1 << 15  # tokens of which a column goes through 2 MiB of cache lines: it is copied out first
+BLOCK = 4096  # tokens whose columns are copied at once
 LINE = 64  # bytes of a cache line
 
 DFTS = ("fft", "matrix")
@@ -76,11 +78,14 @@ def _by_fft(x: Tensor) -> Tensor:
     width = max(COLUMNS, _parts.tile_elements(x, TILE) // (b * n))
     width = -(-columns // -(-columns // width))  # of tiles that are alike
     room = x.new_empty(b, n, _apart(width, wide), dtype=wide)
+    turned = x.new_empty(b, width, n, dtype=wide) if n >= LONG and _parts.on_cpu(x) else None
     for a, stop in _parts.tiles(columns, width):
         even = _even_columns(x, a, stop, room[..., : stop - a])
+        if turned is not None:
+            even = _turn(even, turned[:, : stop - a])
         # irfft conjugates what fft would do. torch returns the columns of rfft one after the other.
         torch.conj_physical(torch.fft.rfft(even, dim=1), out=spectrum[..., a:stop])
-    del room, even  # before y is there
+    del room, turned, even  # before y is there
     y = torch.empty_like(x)
     for a, stop in _parts.tiles(rows, max(1, _parts.tile_elements(x, ROWS) // (b * d))):
         _put_rows(y, a, torch.fft.irfft(spectrum[:, a:stop], n=d, dim=2, norm="forward"))
@@ -115,6 +120,13 @@ def _even_columns(x: Tensor, a: int, stop: int, even: Tensor) -> Tensor:
     if a == 0:
         _add_mirrored(x[..., :1], x[..., :1], even[..., :1])
     return even
+
+
+def _turn(x: Tensor, room: Tensor) -> Tensor:
+    """x [b, n, c], whose columns now lie one after the other, in room [b, c, n]."""
+    for a, stop in _parts.tiles(x.shape[1], BLOCK):
+        room[..., a:stop] = x[:, a:stop].mT
+    return room.mT
 
 
 def _add_mirrored(x: Tensor, mirrored: Tensor, out: Tensor) -> None:

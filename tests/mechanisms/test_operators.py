@@ -379,12 +379,14 @@ def test_rows_sum_to_one(causal):
         assert_close(y, torch.ones_like(y), **EXACT)
 
 
-@pytest.mark.parametrize("path", ["small", "tiles", "matrix"])
+@pytest.mark.parametrize("path", ["small", "tiles", "long", "matrix"])
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (2, 3), (7, 8), (64, 16), (101, 6), (1009, 5)])
 def test_fourier_mix_is_the_real_part_of_fft2(n, d, path, monkeypatch):
-    if path == "tiles":
-        for name, size in (("SMALL", 0), ("TILE", 64), ("COLUMNS", 2)):
+    if path in ("tiles", "long"):
+        for name, size in (("SMALL", 0), ("TILE", 64), ("COLUMNS", 2), ("BLOCK", 30)):
             monkeypatch.setattr(fnet, name, size)
+    if path == "long":
+        monkeypatch.setattr(fnet, "LONG", 0)
     x, dft = sample(n, d=d).requires_grad_(), "matrix" if path == "matrix" else "fft"
     y = fourier_mix(x, dft=dft)
     assert_close(y, torch.fft.fft2(x).real, rtol=1e-9, atol=1e-9)
