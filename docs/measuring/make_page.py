@@ -55,10 +55,15 @@ Bytes above what was in place, against what the operator holds by its definition
 by 31 pages a core (of 2 cores by 0.25 MB). Where that would be over 6 % of a peak, and a pass is quick,
 passes above a ballast of different sizes are rounded differently, and their mean is known to some pages; a
 tensor mapped by itself takes a page more than its bytes. What cannot be told from nothing is left empty, with
-its reason; small tensors find room in pages that the heap holds already. The prediction is made on fake
-tensors before anything runs; of the memory that kernels take for themselves it knows what softmax, layer
-norm, logsumexp and convolutions take on a CPU. A pass of over half a second is not made once
-more under the profiler: it has the prediction in place of `alloc_bytes`.
+its reason; small tensors find room in pages that the heap holds already.
+
+The prediction is made on fake tensors before anything runs; of the memory that kernels take for themselves it
+knows what softmax, layer norm, logsumexp, fused attention (of each thread) and convolutions take on a CPU, but
+not what oneDNN takes for products and dense convolutions in half types: up to as much as a product's result,
+half a megabyte a thread. Where counting takes too long, it is extrapolated from shorter lengths: exact for
+tiles of one size, up to 12 % short where tiles grow with the length (`aft-full` at 65536), and the record says
+so. A pass of over half a second is not made once more under the profiler: it has the prediction in place of
+`alloc_bytes`.
 """
 FLOPS = """## FLOPs: closed form and counter
 

@@ -1,6 +1,6 @@
 """Memory against peaks that are known: ``python docs/measuring/memory.py docs/measuring/memory.csv``.
 
-Written-out attention at five sizes, with its scores, weights and output alive at once, and ten operators,
+Written-out attention at five sizes, with its scores, weights and output alive at once, and eleven operators,
 some of which take memory that their signature does not show. Measured by ``effbench.run``.
 """
 
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from machine import machine
 from torch import nn
+from torch.nn import functional as F
 
 import effbench
 from effbench.frame import load_run
@@ -52,6 +53,11 @@ OPERATORS = {
         lambda x: x.mT.softmax(-1),
         lambda b, n, d: 2 * b * n * d * FLOAT,
         "the result and a hidden contiguous copy",
+    ),
+    "attention-fused": (
+        lambda x: F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None]),
+        lambda b, n, d: (b * n * (d + 1) + 256 * (512 + 2 + d)) * FLOAT,
+        "output, sums, and a thread's tile of 256 × 512 scores with its sums and outputs",
     ),
     "logsumexp": (
         lambda x: x.logsumexp(-1),
@@ -113,7 +119,8 @@ def main(path):
         run_of(["attention"], seq="256..4096", dim=64, batch=1),
         run_of(["attention"], seq=4096, dim=64, batch=4),
         run_of(SMALL, seq="16,256,1024", dim=64, batch=1),
-        run_of([name for name in OPERATORS if name != "attention"], seq=4096, dim=512, batch=1),
+        run_of(["attention-fused"], seq="1024,4096", dim=64, batch=1, threads=1),
+        run_of([name for name in OPERATORS if "attention" not in name], seq=4096, dim=512, batch=1),
     ]
     table = pd.DataFrame([row for run in runs for row in rows(run)])
     sizes = [column for column in table if column.endswith("_bytes")]
