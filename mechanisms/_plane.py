@@ -105,7 +105,9 @@ class _Work:
 
     def tiles(self) -> Iterator[tuple[int, int]]:
         """(start, stop) of the tokens that one step takes."""
-        return _parts.tiles(self.v.shape[1], max(1, TILE // self.v[:, :1].numel()))
+        return _parts.tiles(
+            self.v.shape[1], max(1, _parts.tile_elements(self.v, TILE) // self.v[:, :1].numel())
+        )
 
     def packed_and_pooled(self) -> tuple[Tensor, Tensor]:
         """exp(k) v, [b, n, h, e], and its sum over all tokens as rows out of reach see it, [b, 1, h, e]."""
