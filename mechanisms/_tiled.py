@@ -17,9 +17,9 @@ from torch import Tensor
 from effbench import products
 from effbench.mechanisms import _parts, _row_blocks
 
-TILE, TILE_ELSEWHERE = 512, 1024  # rows and keys of a tile of scores: on a CPU 1 MiB in float32
+TILE = 512  # rows and keys of a tile of scores: 1 MiB in float32
 
-BATCH = 16  # groups, at most, whose tiles are one batched product: on a CPU, one for each thread
+BATCH = 16  # groups, at most, whose tiles are one batched product: one for each thread
 
 
 def tiled_softmax(left: Tensor, right: Tensor, v: Tensor, *, causal: bool) -> Tensor:
@@ -77,12 +77,10 @@ class _TiledSoftmax(torch.autograd.Function):
 
 
 def _groups(left: Tensor, right: Tensor, v: Tensor, causal: bool):
-    batch = 1 if products.choice(left) == "onednn" else BATCH
-    if _parts.on_cpu(v):
-        batch = min(batch, torch.get_num_threads())
+    batch = 1 if products.choice(left) == "onednn" else min(BATCH, torch.get_num_threads())
     while len(right) % batch:
         batch -= 1
-    tile = min(v.shape[1], TILE if _parts.on_cpu(v) else TILE_ELSEWHERE)
+    tile = min(v.shape[1], TILE)
     space = v.new_empty(batch * tile**2, dtype=_parts.accumulator(v.dtype))
     for g in range(0, len(v), batch):
         its = slice(g % len(right), g % len(right) + batch)
@@ -106,12 +104,9 @@ class _Group:
         each = (left[mine], right[its], v[mine])
         self.left, self.right, self.v = (x.to(space.dtype).contiguous() for x in each)
         self.n = v.shape[1]
-        self.tile = TILE if _parts.on_cpu(v) else TILE_ELSEWHERE
 
     def average(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         """The rows a to b of y, and the logarithms of their sums of exponentials."""
-        if not _parts.on_cpu(self.v):  # a look at values would stop the device at every tile
-            return self._by_shares(a, b)
         tame = self._tame[:, a:b]
         if not _parts.occurs(~tame):
             return self._by_sums(a, b)
@@ -135,7 +130,7 @@ class _Group:
         """
         left = self.left[:, a:b].mT
         total = self.v.new_zeros(len(self.v), self.v.shape[2] + 1, b - a)
-        for c, keys, values in self._tiles_of_keys[: a // self.tile + 1 if self.causal else None]:
+        for c, keys, values in self._tiles_of_keys[: a // TILE + 1 if self.causal else None]:
             weights = _product(keys, left, self.space).exp_()
             if self.causal and c == a:
                 weights.triu_()
@@ -163,7 +158,7 @@ class _Group:
         return mean, total
 
     def tiles(self):
-        return _parts.tiles(self.n, self.tile)
+        return _parts.tiles(self.n, TILE)
 
     def rows_that_see(self, start: int):
         """The tiles of rows that see something of the keys from ``start``, the start of a tile, on."""
@@ -171,7 +166,7 @@ class _Group:
 
     def keys_of(self, stop: int):
         """The tiles of keys that rows before ``stop``, the end of a tile, see something of."""
-        return _parts.tiles(stop if self.causal else self.n, self.tile)
+        return _parts.tiles(stop if self.causal else self.n, TILE)
 
     def scores(self, a: int, b: int, c: int, d: int, space: Tensor | None = None) -> Tensor:
         return _product(self.left[:, a:b], self.right[:, c:d].mT, space)
@@ -179,10 +174,6 @@ class _Group:
     def softmax(self, a: int, b: int, c: int, d: int) -> tuple[Tensor, Tensor]:
         """The softmax within a tile, and the logarithm of each row's sum of exponentials."""
         scores = self._without_future(self.scores(a, b, c, d, self.space), a, c)
-        if not _parts.on_cpu(scores):  # a look at ``lost`` would stop the device at every tile
-            top, place = scores.max(-1, keepdim=True)
-            weights = torch.softmax(scores, -1, out=scores)
-            return weights, top.sub_(weights.gather(-1, place).log_())
         first = scores[..., :1].clone()  # every row sees the first key of every tile that it sees
         weights = torch.softmax(scores, -1, out=scores)
         share = weights[..., :1]

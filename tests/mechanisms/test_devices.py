@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from effbench import products
-from effbench.mechanisms import _band, _linear_pooled, _parts, fnet
+from effbench.mechanisms import _band, _linear_pooled, _parts, _row_blocks, fnet
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
 from effbench.mechanisms.linear import linear_attention
@@ -73,6 +73,17 @@ def test_a_band_shows_no_bit_of_the_future(rise, monkeypatch):
         before, after = (aft_local(*x, bias, window=5, causal=True) for x in ((q, k, v), later))
         assert torch.equal(before[:, :t], after[:, :t])
         assert not torch.equal(before[:, t:], after[:, t:])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("n", [7, 40, 131])
+def test_attention_by_blocks_of_rows_computes_the_same(n, causal, monkeypatch):
+    inputs = [x.unflatten(2, (2, -1)).transpose(1, 2) for x in tensors(n)[:3]]
+    expected = answers(tiled_attention, inputs, causal=causal)
+    monkeypatch.setattr(_parts, "on_cpu", lambda x: False)
+    monkeypatch.setattr(_row_blocks, "PART", 20)
+    for found, true in zip(answers(tiled_attention, inputs, causal=causal), expected, strict=True):
+        torch.testing.assert_close(found, true, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [7, 8, 65])
