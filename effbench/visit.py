@@ -45,6 +45,7 @@ class Visitor:
     faster: Mapping[str, str] = field(default_factory=dict)  # dtype -> provider that gemm auto means
     surveys: dict[str, tuple[str | None, dict[str, float] | None]] = field(default_factory=dict)
     needed: dict[str, dict[str, float] | None] = field(default_factory=dict)  # closed-form, by cell
+    attention: dict[str, str] = field(default_factory=dict)  # torch's kernels of what was timed
     _checked: dict[str, Outcome] = field(default_factory=dict)
 
     def describe(self, spec: str, *, threads: int, source: str = "") -> Description:
@@ -228,6 +229,7 @@ class Visit(Answers):
         if outcome.answer.get("status") == "ok":
             answer = outcome.answer
             self._time, self._params, self._path = answer["time"], answer["params"], answer["path"]
+            self.visitor.attention[self.cell.id] = self._path["attention"]
             self.flags += answer["flags"]
             self.flags += ["default-allocator"] * (allocator != self.cell.allocator)
             # One pass alone, after one of a quarter, has every right to new pages.
@@ -238,7 +240,8 @@ class Visit(Answers):
 
     def _timed(self, allocator: str, more: Mapping[str, Any]) -> Outcome:
         limits = self.visitor.budget.limits(self.cell, allocator)
-        return self._ask("time", "time", replicate=self.round, allocator=allocator, **more, **limits)
+        seen = {"attention": self.visitor.attention.get(self.cell.id), **more, **limits}
+        return self._ask("time", "time", replicate=self.round, allocator=allocator, **seen)
 
     def _fits(self) -> bool:
         """Whether the prediction said that the cell fits; False where there was none."""

@@ -119,9 +119,10 @@ def _time(visit: Visit) -> dict[str, Any]:
     timeout = request["cell_timeout"]
     warm: Callable[[], Any] = lambda: None  # noqa: E731 - one that does nothing
     kernels: set[str] = set()
+    seen = request.get("attention")  # by an earlier visit, in which the pass was also tried for its memory
     if request["single"]:
         small = _quarter_pass(visit, mechanism, cell)
-        warm = lambda: kernels.update(_kernels(small, cell))  # noqa: E731
+        warm = lambda: kernels.update(_kernels(small, cell, seen))  # noqa: E731
     subject = _built(visit, mechanism, cell)
     first = [_COMPILE_S if cell.compile else 0.0]
 
@@ -159,9 +160,9 @@ def _time(visit: Visit) -> dict[str, Any]:
     if not request["single"]:  # one more costly pass would buy too little
         visit.enter("time", timeout + _SETTLE_S)
         last: list[Any] = []
-        kernels.update(_kernels(lambda: last.append(subject.call(0)), cell))
+        kernels.update(_kernels(lambda: last.append(subject.call(0)), cell, seen))
         flags += [] if _finite(last.pop()) else ["not-finite"]
-        if quick and cell.level != "op":
+        if quick and seen is None and cell.level != "op":
             flags += ["remembered"] if remembers(subject) else []
     return {
         "status": "ok",
@@ -210,9 +211,10 @@ def _quarter_pass(visit: Visit, mechanism: Mechanism, cell: Cell) -> Callable[[]
     return lambda: holder.pop().call(0)
 
 
-def _kernels(call: Callable[[], Any], cell: Cell) -> set[str]:
-    """Make the call; the names of torch's attention kernels that it ran (compiled code cannot be watched)."""
-    with nullcontext(set[str]()) if cell.compile else kernels_of_call() as names:
+def _kernels(call: Callable[[], Any], cell: Cell, seen: str | None = None) -> set[str]:
+    """Make the call; torch's attention kernels that it ran, or was ``seen`` to run (not in compiled code)."""
+    known = set(filter(None, (seen or "").split("+")))
+    with kernels_of_call() if seen is None and not cell.compile else nullcontext(known) as names:
         call()
     return names
 

@@ -6,7 +6,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from effbench import worker
 from effbench.attention import kernels_of_call
+from effbench.cell import Cell
 
 
 def watched(call):
@@ -27,3 +29,17 @@ def test_a_written_out_one_is_math_and_no_attention_is_nothing():
     with sdpa_kernel(SDPBackend.MATH):
         assert watched(lambda: scaled_dot_product_attention(q, q, q)) == {"math"}
     assert watched(lambda: (q @ q.mT).softmax(-1) @ q) == set()
+
+
+def test_what_an_earlier_visit_saw_is_not_watched_again(monkeypatch):
+    cell, q = Cell(mechanism="any", seq=8, dim=4, heads=1, threads=1), torch.randn(1, 2, 8, 4)
+    calls = []
+
+    def call():
+        calls.append(scaled_dot_product_attention(q, q, q))
+
+    assert worker._kernels(call, cell) == {"flash_attention_for_cpu"}
+    monkeypatch.setattr(worker, "kernels_of_call", None)
+    assert worker._kernels(call, cell, "flash_attention_for_cpu+math") == {"flash_attention_for_cpu", "math"}
+    assert worker._kernels(call, cell, "") == set()
+    assert len(calls) == 3
