@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 from torch.testing import assert_close
 
 from effbench.mechanisms import _line, _linear, _linear_pooled, _running, _taps, _tiled, fnet
@@ -284,6 +285,18 @@ def test_a_late_large_key_leaves_earlier_rows_exact(operator, rise):
     assert_close(after[:, 660:], (q.sigmoid() * v[:, 650:651])[:, 660:], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("rise", [20.0, 50.0, 1e4])
+def test_shifts_that_a_late_key_moves_change_no_bit_of_earlier_tiles(rise, monkeypatch):
+    """Without it one look says that no tile has a shift of its own; with it every tile is looked at."""
+    monkeypatch.setattr(_running, "TILE", 2 * 4 * 48)
+    q, k, v = (x.float() for x in qkv(700, d=4))
+    late = k.clone()
+    late[:, 650] += rise
+    before, after = (aft_simple(q, keys, v, causal=True) for keys in (k, late))
+    assert torch.equal(after[:, :650], before[:, :650])
+    assert not torch.equal(after[:, 650:], before[:, 650:])
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_dominant_key_with_a_bias_that_undoes_it(causal):
     """The bias takes the dominant key away again: exp(k) alone has lost all the others."""
@@ -330,6 +343,17 @@ def test_linear_attention_of_very_negative_queries_and_keys(shift, causal):
     expected = logits.softmax(-1) @ v
     got = linear_attention(q.float(), k.float(), v.float(), causal=causal)
     assert_close(got.double(), expected, rtol=2e-3, atol=2e-4)
+
+
+def test_linear_attention_answers_alike_however_its_inputs_lie(monkeypatch):
+    """Heads side by side or each by itself, in tiles and a rest, values of another width."""
+    monkeypatch.setattr(_linear_pooled, "TILE", 0)
+    q, k, v = (sample(150, seed=seed).unflatten(2, (2, 8)).transpose(1, 2) for seed in (1, 2, 3))
+    v = v[..., :5]
+    features = [x.exp().where(x < 0, x + 1) for x in (q, k)]
+    expected = functional.normalize(features[0] @ features[1].mT, p=1, dim=-1) @ v
+    for leaves in ([q, k, v], [x.contiguous() for x in (q, k, v)], [q, k.contiguous(), v]):
+        assert_close(linear_attention(*leaves), expected, **EXACT)
 
 
 @pytest.mark.parametrize("late", [0.0, 45.0])
