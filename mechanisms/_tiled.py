@@ -146,9 +146,12 @@ class _Group:
 
     @cached_property
     def _tiles_of_keys(self) -> list[tuple[int, Tensor, Tensor]]:
-        """(start, rows of right, those of v and the ones, turned): cut once, not for every tile of rows."""
-        wide = torch.cat([self.v, torch.ones_like(self.v[..., :1])], 2)
-        return [(c, self.right[:, c:d], wide[:, c:d].mT) for c, d in self.tiles()]
+        """(start, rows of right, rows of v and ones turned and dense): once, not for every tile of rows."""
+        ones = self.v.new_ones(len(self.v), 1, self.tile)
+        return [
+            (c, self.right[:, c:d], torch.cat([self.v[:, c:d].mT, ones[..., : d - c]], 1))
+            for c, d in self.tiles()
+        ]
 
     def _by_shares(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         """By the softmax of each tile, joined by the shares of their sums."""
