@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -203,6 +204,30 @@ def exp_(x: Tensor) -> Tensor:
     How exp2 rounds depends on where in its tensor an element stands: not where that depends on the future.
     """
     return x.mul_(LOG2_E).exp2_()
+
+
+def quick_exp(x: Tensor) -> tuple[Callable[[Tensor], Tensor], float]:
+    """(power, unit) with power(unit * x) = exp(x) in place: by exp or by exp2, as torch computes sooner.
+
+    On an Intel Xeon exp took 0.8 of the time of exp2, on an AMD EPYC three times as long.
+    """
+    by_exp = not on_cpu(x) or isinstance(x, FakeTensor) or _exp_wins()
+    return (Tensor.exp_, 1.0) if by_exp else (Tensor.exp2_, LOG2_E)
+
+
+@functools.cache
+def _exp_wins() -> bool:
+    """One trial of some milliseconds, once per process, on a tensor large enough for all threads."""
+    x = torch.linspace(-20, 20, 1 << 18, dtype=torch.float32)
+    out = torch.empty_like(x)
+
+    def seconds(power: Callable[..., Tensor]) -> float:
+        start = time.perf_counter()
+        power(x, out=out)
+        return time.perf_counter() - start
+
+    pairs = [(seconds(torch.exp), seconds(torch.exp2)) for _ in range(8)]
+    return min(mine for mine, _ in pairs) < min(its for _, its in pairs)
 
 
 def rescue(y: Tensor, bad: Tensor, exact: Callable[..., Tensor], cost: int) -> Tensor:

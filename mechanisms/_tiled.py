@@ -55,13 +55,15 @@ class _TiledSoftmax(torch.autograd.Function):
         for work in _groups(left, right, v, ctx.causal):
             top = grad[work.mine].to(sums.dtype).contiguous()
             mean = (top * y[work.mine]).sum(-1, keepdim=True).mT  # of the slopes, under the weights
-            log_sums, slope_space = sums[work.mine].mT, torch.empty_like(work.space)
+            power, unit = _parts.quick_exp(work.left)
+            logits, log_sums = work.left * unit, sums[work.mine].mT * unit
+            slope_space = torch.empty_like(work.space)
             rows = {a: top.new_zeros(work.left[:, a:b].mT.shape) for a, b in work.tiles()}
             for c, d in work.tiles():
                 keys, values = torch.zeros_like(work.right[:, c:d]), torch.zeros_like(work.v[:, c:d])
                 for a, b in work.rows_that_see(c):
-                    weights = _product(work.right[:, c:d], work.left[:, a:b].mT, work.space)
-                    weights.sub_(log_sums[:, :, a:b]).exp_()
+                    weights = _product(work.right[:, c:d], logits[:, a:b].mT, work.space)
+                    power(weights.sub_(log_sums[:, :, a:b]))
                     if work.causal and c == a:
                         weights.triu_()
                     _add_product(values, weights, top[:, a:b])
@@ -128,10 +130,11 @@ class _Group:
 
         Products ran faster so than with tiles [rows, keys]: by 4 % here, by 8 % with the column.
         """
-        left = self.left[:, a:b].mT
+        power, unit = _parts.quick_exp(self.left)
+        logits = (self.left[:, a:b] * unit).mT
         total = self.v.new_zeros(len(self.v), self.v.shape[2] + 1, b - a)
         for c, keys, values in self._tiles_of_keys[: a // TILE + 1 if self.causal else None]:
-            weights = _product(keys, left, self.space).exp_()
+            weights = power(_product(keys, logits, self.space))
             if self.causal and c == a:
                 weights.triu_()
             _add_product(total, values, weights)
@@ -140,9 +143,12 @@ class _Group:
 
     @cached_property
     def _tiles_of_keys(self) -> list[tuple[int, Tensor, Tensor]]:
-        """(start, rows of right, those of v and the ones, turned): cut once, not for every tile of rows."""
-        wide = torch.cat([self.v, torch.ones_like(self.v[..., :1])], 2)
-        return [(c, self.right[:, c:d], wide[:, c:d].mT) for c, d in self.tiles()]
+        """(start, rows of right, rows of v and ones turned and dense): once, not for every tile of rows."""
+        ones = self.v.new_ones(len(self.v), 1, self.tile)
+        return [
+            (c, self.right[:, c:d], torch.cat([self.v[:, c:d].mT, ones[..., : d - c]], 1))
+            for c, d in self.tiles()
+        ]
 
     def _by_shares(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         """By the softmax of each tile, joined by the shares of their sums."""

@@ -35,16 +35,22 @@ class TiledAttention(MultiHeadAttention):
 
 
 def flops(
-    shape: Shape, *, causal: bool = False, mode: str = "forward", pairs: Callable[..., int] = _tiled.pairs
+    shape: Shape,
+    *,
+    causal: bool = False,
+    mode: str = "forward",
+    pairs: Callable[..., int] = _tiled.pairs,
+    ones: int = 1,
 ) -> Flops:
     """Backward computes the scores again: five products of n^2 d where forward has two.
 
-    One of these sums the weights too, by a column more for each head.
+    ``ones``: columns beside a head's values that sum its weights.
     """
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
     held = pairs(n, causal=causal)
+    mix = b * held * ((14 if train else 4) * d + 2 * h * ones)
     return Flops(
-        matmul=4 * 2 * b * n * d * d * (3 if train else 1) + b * held * ((14 if train else 4) * d + 2 * h),
+        matmul=4 * 2 * b * n * d * d * (3 if train else 1) + mix,
         elementwise=b * h * held * (11 if train else 4),
         transcendental=b * h * held * (2 if train else 1),
     )
@@ -58,7 +64,7 @@ MECHANISM = Mechanism(
     reference=reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
     flops=flops,
-    needed=partial(flops, pairs=_parts.visible_pairs),
+    needed=partial(flops, pairs=_parts.visible_pairs, ones=0),
     step_flops=step_flops,
     same_as="mha",
 )
