@@ -144,7 +144,7 @@ class _Group:
     @cached_property
     def _tiles_of_keys(self) -> list[tuple[int, Tensor, Tensor]]:
         """(start, rows of right, rows of v and ones turned and dense): once, not for every tile of rows."""
-        ones = self.v.new_ones(len(self.v), 1, self.tile)
+        ones = self.v.new_ones(len(self.v), 1, TILE)
         return [
             (c, self.right[:, c:d], torch.cat([self.v[:, c:d].mT, ones[..., : d - c]], 1))
             for c, d in self.tiles()

@@ -24,8 +24,10 @@ from effbench.meters.storages import StorageTracker, storage_key, unique_bytes
 
 #: A peak of so many times what one reading may be off by is read once: off by under 6 %.
 _SMALL = 16
+#: And one of so many times at most is worth the fewest calls that dither, whatever they take.
+_TINY = 4
 #: What dithering may take, seconds, and the fewest and the most calls of it.
-_DITHER_S, _FEWEST, _MOST = 0.02, 4, 32
+_DITHER_S, _FEWEST, _MOST = 0.03, 4, 32
 _IN_PLACE = 16 << 10  # bytes of the heap's pages that small tensors find in place, at most
 _PHASE_S = 1e-4  # seconds of a call's reset, ballast and readings
 
@@ -78,10 +80,9 @@ def _peak(
     """
     off, made = pagecounts.lag(), 0
     if call is not None and rise < _SMALL * off and pagecounts.dithers():
-        start = time.perf_counter()
         made = _made(call(), live)
-        phases = _phases(time.perf_counter() - start)
-        if phases or rise <= off:
+        phases = _phases(_seconds(call))
+        if phases or rise < _TINY * off:
             phases = phases or _FEWEST
             rise, off = pagecounts.dithered_rise(call, phases), pagecounts.resolution(phases)
             method = "vmhwm, dithered"
@@ -95,6 +96,16 @@ def _peak(
     else:
         known |= {"peak_bytes": max(rise, made), "peak_resolution_bytes": max(off, made - rise)}
     return known
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    """The fastest of three calls, or of one that takes long."""
+    taken: list[float] = []
+    while len(taken) < 3 and (not taken or taken[0] < _DITHER_S):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def _phases(seconds: float) -> int | None:
