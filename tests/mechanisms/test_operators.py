@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from torch.testing import assert_close
 
-from effbench.mechanisms import _line, _linear, _linear_pooled, _running, _taps, _tiled, fnet
+from effbench.mechanisms import _line, _linear, _linear_pooled, _parts, _running, _taps, _tiled, fnet
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -163,6 +163,17 @@ def test_tiled_attention_where_exponentials_are_in_range_as_they_are_and_where_n
     assert_close(got, expected, **EXACT)
     some = {"tame": {"_by_sums"}, "wild": {"_by_shares"}, "wild at the end": {"_by_sums", "_by_shares"}}
     assert ways == some["wild" if keys != "tame" and not causal else keys]
+    mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
+    for a, b in zip(mine, theirs, strict=True):
+        assert_close(a, b, **EXACT)
+
+
+@pytest.mark.parametrize("exp_wins", [False, True])
+def test_tiled_attention_by_either_exponential(exp_wins, monkeypatch):
+    monkeypatch.setattr(_parts, "_exp_wins", lambda: exp_wins)
+    leaves = [x.view(2, 2, 70, 4).requires_grad_() for x in qkv(70)]
+    got, expected = tiled_attention(*leaves), softmax_attention(*leaves)
+    assert_close(got, expected, **EXACT)
     mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
     for a, b in zip(mine, theirs, strict=True):
         assert_close(a, b, **EXACT)
