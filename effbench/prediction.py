@@ -33,15 +33,15 @@ def fake_mode() -> FakeTensorMode:
 def on_fake_tensors(mechanism: Mechanism, cell: Cell, *, seconds: float) -> dict[str, Any]:
     """``live_bytes``, and what ``counts.count`` gives; without the latter where it fails or is too slow.
 
-    Where it is too slow, ``peak_bytes`` is extrapolated from shorter lengths if it grows regularly over them,
-    for which twice as long is taken; ``predicted_method`` says from which.
+    Where half of the ``seconds`` is too little, ``peak_bytes`` is extrapolated from shorter lengths if it
+    grows regularly over them; ``predicted_method`` says from which.
     """
     mode = fake_mode()  # the first one of a process may import for seconds
     with mode:
-        with _alarm(seconds) as late:
+        with _alarm(seconds / 2) as late:
             found = _counted(mechanism, cell, empty=True)
         if late:
-            with suppress(TimeoutError), _alarm(2 * seconds):
+            with suppress(TimeoutError), _alarm(seconds / 2):
                 found |= by_length(lambda seq: _peak(mechanism, replace(cell, seq=seq)), cell.seq)
     return found
 
@@ -50,7 +50,7 @@ def by_length(peak: Callable[[int], int], seq: int) -> dict[str, Any]:
     """``peak_bytes`` at a length, continued from four equally spaced shorter ones; empty where it cannot be.
 
     Three on a line, or four on a parabola: one more than it takes, which tells whether they are. Seen exact
-    for tiles of one size; short of the truth by up to 12 % where tiles grow with the length.
+    for tiles of one size; short of the truth by up to 13 % where tiles grow with the length.
     """
     step = _STEP
     while 4 * step < seq and seq % step == 0:

@@ -96,7 +96,7 @@ def _counts(visit: Visit) -> dict[str, Any]:
         visit.enter("counts", visit.request["cell_timeout"])
         return {"status": "ok", **prediction.on_real_tensors(mechanism, cell)}
     seconds = visit.request["count_seconds"]
-    visit.enter("predict", visit.request["load_timeout"] + 4 * seconds)
+    visit.enter("predict", visit.request["load_timeout"] + 2 * seconds)
     return {"status": "ok", **prediction.on_fake_tensors(mechanism, cell, seconds=seconds)}
 
 

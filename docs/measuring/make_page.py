@@ -61,7 +61,7 @@ The prediction is made on fake tensors before anything runs; of the memory that 
 themselves it knows what softmax, layer norm, logsumexp, fused attention (of each thread) and convolutions
 take on a CPU, but not what oneDNN takes for products and dense convolutions in half types: up to as much
 as a product's result, half a megabyte a thread. Where counting takes too long, it is extrapolated from
-shorter lengths, and the record says so: exact for tiles of one size, up to 12 % short where tiles grow
+shorter lengths, and the record says so: exact for tiles of one size, up to 13 % short where tiles grow
 with the length (`aft-full` at 65536). A pass of over half a second is not made once more under the
 profiler: it has the prediction in place of `alloc_bytes`.
 """
