@@ -17,14 +17,14 @@ from torch import Tensor
 from effbench import products
 from effbench.mechanisms import _parts, _row_blocks
 
-TILE = 512  # rows and keys of a tile of scores: 1 MiB in float32
+TILE, TILE_ELSEWHERE = 512, 1024  # rows and keys of a tile of scores: on a CPU 1 MiB in float32
 
-BATCH = 16  # groups, at most, whose tiles are one batched product: one for each thread
+BATCH = 16  # groups, at most, whose tiles are one batched product: on a CPU, one for each thread
 
 
 def tiled_softmax(left: Tensor, right: Tensor, v: Tensor, *, causal: bool) -> Tensor:
     """left [g, n, r]; right [g or fewer, n, r]: group i takes right i modulo their number; v [g, n, c]."""
-    if not _parts.on_cpu(v):
+    if products.widens(v):
         return _row_blocks.softmax_blocks(left, right, v, causal=causal)
     return _TiledSoftmax.apply(left, right, v, causal)
 
@@ -79,10 +79,12 @@ class _TiledSoftmax(torch.autograd.Function):
 
 
 def _groups(left: Tensor, right: Tensor, v: Tensor, causal: bool):
-    batch = 1 if products.choice(left) == "onednn" else min(BATCH, torch.get_num_threads())
+    batch = 1 if products.choice(left) == "onednn" else BATCH
+    if _parts.on_cpu(v):
+        batch = min(batch, torch.get_num_threads())
     while len(right) % batch:
         batch -= 1
-    tile = min(v.shape[1], TILE)
+    tile = min(v.shape[1], TILE if _parts.on_cpu(v) else TILE_ELSEWHERE)
     space = v.new_empty(batch * tile**2, dtype=_parts.accumulator(v.dtype))
     for g in range(0, len(v), batch):
         its = slice(g % len(right), g % len(right) + batch)
@@ -106,9 +108,12 @@ class _Group:
         each = (left[mine], right[its], v[mine])
         self.left, self.right, self.v = (x.to(space.dtype).contiguous() for x in each)
         self.n = v.shape[1]
+        self.tile = TILE if _parts.on_cpu(v) else TILE_ELSEWHERE
 
     def average(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         """The rows a to b of y, and the logarithms of their sums of exponentials."""
+        if not _parts.on_cpu(self.v):  # a look at values would stop the device at every tile
+            return self._by_shares(a, b)
         tame = self._tame[:, a:b]
         if not _parts.occurs(~tame):
             return self._by_sums(a, b)
@@ -133,7 +138,7 @@ class _Group:
         power, unit = _parts.quick_exp(self.left)
         logits = (self.left[:, a:b] * unit).mT
         total = self.v.new_zeros(len(self.v), self.v.shape[2] + 1, b - a)
-        for c, keys, values in self._tiles_of_keys[: a // TILE + 1 if self.causal else None]:
+        for c, keys, values in self._tiles_of_keys[: a // self.tile + 1 if self.causal else None]:
             weights = power(_product(keys, logits, self.space))
             if self.causal and c == a:
                 weights.triu_()
@@ -144,7 +149,7 @@ class _Group:
     @cached_property
     def _tiles_of_keys(self) -> list[tuple[int, Tensor, Tensor]]:
         """(start, rows of right, rows of v and ones turned and dense): once, not for every tile of rows."""
-        ones = self.v.new_ones(len(self.v), 1, TILE)
+        ones = self.v.new_ones(len(self.v), 1, self.tile)
         return [
             (c, self.right[:, c:d], torch.cat([self.v[:, c:d].mT, ones[..., : d - c]], 1))
             for c, d in self.tiles()
@@ -164,7 +169,7 @@ class _Group:
         return mean, total
 
     def tiles(self):
-        return _parts.tiles(self.n, TILE)
+        return _parts.tiles(self.n, self.tile)
 
     def rows_that_see(self, start: int):
         """The tiles of rows that see something of the keys from ``start``, the start of a tile, on."""
@@ -172,7 +177,7 @@ class _Group:
 
     def keys_of(self, stop: int):
         """The tiles of keys that rows before ``stop``, the end of a tile, see something of."""
-        return _parts.tiles(stop if self.causal else self.n, TILE)
+        return _parts.tiles(stop if self.causal else self.n, self.tile)
 
     def scores(self, a: int, b: int, c: int, d: int, space: Tensor | None = None) -> Tensor:
         return _product(self.left[:, a:b], self.right[:, c:d].mT, space)
@@ -180,6 +185,10 @@ class _Group:
     def softmax(self, a: int, b: int, c: int, d: int) -> tuple[Tensor, Tensor]:
         """The softmax within a tile, and the logarithm of each row's sum of exponentials."""
         scores = self._without_future(self.scores(a, b, c, d, self.space), a, c)
+        if not _parts.on_cpu(scores):  # a look at ``lost`` would stop the device at every tile
+            top, place = scores.max(-1, keepdim=True)
+            weights = torch.softmax(scores, -1, out=scores)
+            return weights, top.sub_(weights.gather(-1, place).log_())
         first = scores[..., :1].clone()  # every row sees the first key of every tile that it sees
         weights = torch.softmax(scores, -1, out=scores)
         share = weights[..., :1]

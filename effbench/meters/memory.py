@@ -27,7 +27,7 @@ _SMALL = 16
 #: And one of so many times at most is worth the fewest calls that dither, whatever they take.
 _TINY = 4
 #: What dithering may take, seconds, and the fewest and the most calls of it.
-_DITHER_S, _FEWEST, _MOST = 0.02, 4, 16
+_DITHER_S, _FEWEST, _MOST = 0.006, 4, 16
 _IN_PLACE = 16 << 10  # bytes of the heap's pages that small tensors find in place, at most
 _PHASE_S = 1e-4  # seconds of a call's reset, ballast and readings
 

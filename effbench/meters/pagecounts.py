@@ -23,7 +23,7 @@ from typing import Any
 from effbench.meters import resident
 
 PAGE = mmap.PAGESIZE
-_PROBE = 40  # pages of a pass whose rise is known: of no batch a multiple
+_PROBE, _PHASES = 40, 4  # pages of a pass whose rise is known, of no batch a multiple; and its calls
 
 
 def batch() -> int:
@@ -58,10 +58,10 @@ def dithers() -> bool:
     if not (sys.platform == "linux" and resident.can_reset()):
         return False
     try:
-        found = dithered_rise(lambda: _touched(_PROBE).close(), 16)
+        found = dithered_rise(lambda: _touched(_PROBE).close(), _PHASES)
     except OSError:  # the threads may not be moved
         return False
-    return abs(found - _PROBE * PAGE) <= 2 * resolution(16)
+    return abs(found - _PROBE * PAGE) <= 2 * resolution(_PHASES)
 
 
 def _rise(call: Callable[[], Any], phase: int) -> int:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from effbench import products
-from effbench.mechanisms import _band, _linear_pooled, _parts, _row_blocks, fnet
+from effbench.mechanisms import _band, _linear_pooled, _parts, _row_blocks, _tiled, fnet
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
 from effbench.mechanisms.linear import linear_attention
@@ -76,14 +76,23 @@ def test_a_band_shows_no_bit_of_the_future(rise, monkeypatch):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("n", [7, 40, 131])
-def test_attention_by_blocks_of_rows_computes_the_same(n, causal, monkeypatch):
-    inputs = [x.unflatten(2, (2, -1)).transpose(1, 2) for x in tensors(n)[:3]]
-    expected = answers(tiled_attention, inputs, causal=causal)
-    monkeypatch.setattr(_parts, "on_cpu", lambda x: False)
-    monkeypatch.setattr(_row_blocks, "PART", 20)
-    for found, true in zip(answers(tiled_attention, inputs, causal=causal), expected, strict=True):
-        torch.testing.assert_close(found, true, rtol=1e-10, atol=1e-12)
+@pytest.mark.parametrize("n", [1, 40, 131])
+def test_attention_by_blocks_of_rows_computes_the_same(n, causal):
+    left, right, v = tensors(n)[:3]
+    inputs = [
+        torch.cat([left, left + 1]),
+        right,
+        torch.cat([v, -v]),
+    ]  # four groups, of which two share a right
+    by_tiles, by_blocks = (
+        torch.autograd.grad(softmax(*given, causal=causal).cos().sum(), given)
+        for softmax in (_tiled.tiled_softmax, _row_blocks.softmax_blocks)
+        for given in [[x.clone().requires_grad_() for x in inputs]]
+    )
+    for found, true in zip(by_blocks, by_tiles, strict=True):
+        torch.testing.assert_close(found, true, rtol=1e-9, atol=1e-11)
+    y = [softmax(*inputs, causal=causal) for softmax in (_tiled.tiled_softmax, _row_blocks.softmax_blocks)]
+    torch.testing.assert_close(y[1], y[0], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [7, 8, 65])
