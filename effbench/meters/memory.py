@@ -56,11 +56,14 @@ def measure(
     result["live_bytes"] = unique_bytes(live)
     if device.startswith("cuda"):
         return result | cuda_peaks(call, device)
-    rises, method = resident.rises(call, passes=1 if cold else 1 + max(1, repeats))
+    rises, method = resident.rises(call, passes=1 if cold else 2)
     if not rises:
         result["peak_missing"] = "this system does not tell how much a pass adds to a process"
     else:
-        dither = repeats > 1 and not cold and method == "vmhwm"
+        again = repeats > 1 and not cold and method == "vmhwm"
+        dither = again and rises[1] < _SMALL * pagecounts.lag() and pagecounts.dithers()
+        if again and not dither:
+            rises += resident.rises(call, passes=repeats - 1)[0]
         result |= _peak(min(rises[1:] or rises), method, call if dither else None, live)
     if len(rises) > 1:
         result["workspace_bytes"] = max(0, rises[0] - min(rises[1:]))
@@ -79,7 +82,7 @@ def _peak(
     A small one is read anew, dithered, by some more calls of ``call``, unless that is None.
     """
     off, made = pagecounts.lag(), 0
-    if call is not None and rise < _SMALL * off and pagecounts.dithers():
+    if call is not None:
         made = _made(call(), live)
         phases = _phases(_seconds(call))
         if phases or rise < _TINY * off:
