@@ -241,8 +241,8 @@ def overhead(table: pd.DataFrame) -> Iterator[str]:
     yield _table(rows, ["question", "beyond its passes, median", "most", "parent, share of a core"])
     checks = table.loc[table["question"] == "check", "seconds"]
     yield (
-        f"\n{len(cells)} cells, {1e3 * cells.mean():.0f} ms on average; the comparison with the reference, once "
-        f"for a mechanism and setting, took {1e3 * checks.median():.0f} ms more. {_on(table)}"
+        f"\n{len(cells)} cells, {1e3 * cells.mean():.0f} ms on average; the comparison with the reference, "
+        f"once for a mechanism and setting, took {1e3 * checks.median():.0f} ms more. {_on(table)}"
     )
 
 
