@@ -30,7 +30,7 @@ level = "block"
 mechanisms = ["mha"]
 seq = 1024
 [[sweep]]
-seq = 16
+seq = 128
 """
 CLAIMS = """
 [sources.x]
@@ -44,7 +44,7 @@ source = "x"
 table = "Table 1"
 kind = "order"
 metric = "peak_bytes"
-groups = [[{ mechanism = "mha", seq = 16 }], [{ mechanism = "mha", seq = 1024 }]]
+groups = [[{ mechanism = "mha", seq = 128 }], [{ mechanism = "mha", seq = 1024 }]]
 printed = "1 < 2"
 
 [[claim]]
@@ -53,7 +53,7 @@ source = "x"
 table = "Table 2"
 kind = "ratio"
 metric = "params"
-where = { seq = 16 }
+where = { seq = 128 }
 of = { mechanism = "fnet" }
 to = { mechanism = "mha" }
 printed = 1.5

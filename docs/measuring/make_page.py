@@ -88,9 +88,6 @@ BURNING = """
 A burning core made the small cell {small:.1f} and the large one {large:.1f} times as slow: with a thread on
 every core, each product waits for the thread whose core is shared. Such rows are flagged and support no
 finding."""
-INTERVALS_SINCE = """These intervals are from before drift within a run counted as one observation: a time by
-itself has had a wider one since (by simulation; not measured again)."""
-
 OVERHEAD = """## What a cell costs beyond its passes
 
 Cheap cells, visited twice. A question is one process: from the request until the process is gone, less first
@@ -200,7 +197,6 @@ def coverage(table: pd.DataFrame) -> Iterator[str]:
     disturbed = table.loc[table["condition"] == "disturbed", "ended"].nunique()
     where = f"On {table['cpu'].iloc[0]}, {table['ended'].min()[:10]}."
     yield f"\n{disturbed} disturbed runs are left out. {where}"
-    yield "\n" + INTERVALS_SINCE
 
 
 def _why(runs: pd.DataFrame) -> str:
