@@ -30,7 +30,7 @@ level = "block"
 mechanisms = ["mha"]
 seq = 1024
 [[sweep]]
-seq = 128
+seq = 384
 """
 CLAIMS = """
 [sources.x]
@@ -44,7 +44,7 @@ source = "x"
 table = "Table 1"
 kind = "order"
 metric = "peak_bytes"
-groups = [[{ mechanism = "mha", seq = 128 }], [{ mechanism = "mha", seq = 1024 }]]
+groups = [[{ mechanism = "mha", seq = 384 }], [{ mechanism = "mha", seq = 1024 }]]
 printed = "1 < 2"
 
 [[claim]]
@@ -53,7 +53,7 @@ source = "x"
 table = "Table 2"
 kind = "ratio"
 metric = "params"
-where = { seq = 128 }
+where = { seq = 384 }
 of = { mechanism = "fnet" }
 to = { mechanism = "mha" }
 printed = 1.5
