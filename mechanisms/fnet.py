@@ -75,10 +75,10 @@ def _by_fft(x: Tensor) -> Tensor:
     if not _parts.on_cpu(x):
         return _at_once(x)
     spectrum = x.new_empty(b, rows, columns, dtype=wide.to_complex())
-    width = max(COLUMNS, _parts.tile_elements(x, TILE) // (b * n))
+    width = max(COLUMNS, TILE // (b * n))
     width = -(-columns // -(-columns // width))  # of tiles that are alike
     room = x.new_empty(b, n, _apart(width, wide), dtype=wide)
-    turned = x.new_empty(b, width, n, dtype=wide) if n >= LONG and _parts.on_cpu(x) else None
+    turned = x.new_empty(b, width, n, dtype=wide) if n >= LONG else None
     for a, stop in _parts.tiles(columns, width):
         even = _even_columns(x, a, stop, room[..., : stop - a])
         if turned is not None:
@@ -87,7 +87,7 @@ def _by_fft(x: Tensor) -> Tensor:
         torch.conj_physical(torch.fft.rfft(even, dim=1), out=spectrum[..., a:stop])
     del room, turned, even  # before y is there
     y = torch.empty_like(x)
-    for a, stop in _parts.tiles(rows, max(1, _parts.tile_elements(x, ROWS) // (b * d))):
+    for a, stop in _parts.tiles(rows, max(1, ROWS // (b * d))):
         _put_rows(y, a, torch.fft.irfft(spectrum[:, a:stop], n=d, dim=2, norm="forward"))
     return y
 

@@ -7,7 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from effbench import products
 from effbench.errors import EffbenchError
+from effbench.mechanisms import _parts
+from effbench.mechanisms.mha_tiled import tiled_attention
 from effbench.meters.counts import count
 from effbench.meters.memory import allocated
 from effbench.meters.op_products import causal_pairs, cpu_causal_pairs
@@ -304,6 +307,15 @@ def test_the_peak_holds_what_kernels_take_for_themselves(call):
     with FakeTensorMode(allow_non_fake_inputs=True):
         predicted = count(lambda: call(x))["peak_bytes"]
     assert predicted == pytest.approx(allocated(lambda: call(x)), rel=0.01)
+
+
+def test_a_trial_of_what_is_faster_is_not_counted(monkeypatch):
+    monkeypatch.setattr(products, "_provider", "auto")
+    monkeypatch.setattr(products, "_faster", {})
+    _parts._exp_wins.cache_clear()
+    q, k, v = (torch.randn(1, 2, 128, 16) for _ in range(3))
+    first, again = (count(lambda: tiled_attention(q, k, v))["counted"] for _ in range(2))
+    assert first == again
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
