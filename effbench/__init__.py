@@ -25,6 +25,7 @@ def run(
     memory_limit: str | int | None = None,
     cell_timeout: str | float = 60.0,
     budget: str | float | None = None,
+    patience: str | float | None = None,
     out: str | None = None,
     fresh: bool = False,
     **axes: Any,
@@ -40,6 +41,8 @@ def run(
         memory_limit: bytes that a cell may take, such as ``"6GiB"``.
         cell_timeout: seconds for one pass.
         budget: seconds for the whole run; left out: as long as it takes.
+        patience: seconds at the end for visiting cells again that were timed while the cores were slow;
+            left out: what the variable EFFBENCH_PATIENCE says, else 60.
         out: the folder of the run; ``results/<suite>`` where it is left out. Running again goes on.
         fresh: forget what the folder holds.
         axes: seq, dim, batch, heads, dtype, mode, level, stack, causal, device, threads, compile, gemm,
@@ -58,6 +61,7 @@ def run(
         memory_limit=memory_limit,
         cell_timeout=cell_timeout,
         budget=budget,
+        patience=patience,
         out=out,
         fresh=fresh,
         axes=axes,

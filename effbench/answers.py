@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from effbench.cell import Cell
 from effbench.record import FlopsBlock, Memory, Record, Status, Time
+
+_MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
+_FAULT_S, _FAULTS_SHARE = 3e-6, 0.03  # what one costs in a virtual machine, and what of a pass they may cost
+#: Resident beyond this much of what was asked for is in doubt; of what was predicted, which knows no kernel's
+#: workspace, it takes more.
+_EXCESS, _EXCESS_BYTES = 1.05, 500_000
+_EXCESS_PREDICTED, _EXCESS_PREDICTED_BYTES = 1.25, 8 << 20
 
 
 class Answers:
@@ -39,6 +47,13 @@ class Answers:
         """The median pass; 0 while none was timed."""
         samples = self._time["samples_s"] if self._time else []
         return statistics.median(samples) if samples else 0.0
+
+    def expected_peak(self) -> float:
+        """The most bytes that a process should come to hold for what was asked for, or predicted."""
+        if asked := self._memory["alloc_bytes"]:
+            return float(_EXCESS * asked + _EXCESS_BYTES)
+        predicted = self._memory.get("predicted_bytes")
+        return math.inf if not predicted else _EXCESS_PREDICTED * predicted + _EXCESS_PREDICTED_BYTES
 
     def take_counts(self, answer: Mapping[str, Any]) -> None:
         """The counts of an answer, or why there are none."""
@@ -80,3 +95,8 @@ class Answers:
             process=self._process,
             limits=self._limits,
         )
+
+
+def faults_weigh(faults: float, samples_s: Sequence[float]) -> bool:
+    """Whether so many page faults a pass may have cost a noticeable part of it."""
+    return faults > _MANY_FAULTS and faults * _FAULT_S > _FAULTS_SHARE * min(samples_s, default=0.0)

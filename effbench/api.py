@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ def run(
     memory_limit: str | int | None,
     cell_timeout: str | float,
     budget: str | float | None,
+    patience: str | float | None,
     out: str | None,
     fresh: bool,
     axes: Mapping[str, Any],
@@ -45,7 +47,7 @@ def run(
         name=name,
         suite=asked,
         out=Path(out or f"results/{name}"),
-        budget=make_budget(memory_limit, cell_timeout, budget),
+        budget=make_budget(memory_limit, cell_timeout, budget, patience),
         extra=objects,
         fresh=fresh,
         command="effbench.run(...) from Python",
@@ -107,15 +109,24 @@ def option_values(options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
 
 
 def make_budget(
-    memory_limit: str | int | None, cell_timeout: str | float, total: str | float | None
+    memory_limit: str | int | None,
+    cell_timeout: str | float,
+    total: str | float | None,
+    patience: str | float | None = None,
 ) -> Budget:
-    """The effort of a run from amounts as people write them; left out, a cell may take 2/3 of the memory."""
+    """The effort of a run from amounts as people write them; left out, a cell may take 2/3 of the memory.
+
+    Patience that is left out is what ``EFFBENCH_PATIENCE`` says, else a minute.
+    """
+    if patience is None:
+        patience = os.environ.get("EFFBENCH_PATIENCE", "60s")
     given = None if memory_limit is None else parse_bytes(memory_limit, where="memory-limit")
     return Budget(
         memory_limit=given or default_memory_limit(),
         gpu_limit=given or _share_of_gpu(),
         heap_limit=given or memory_total() * 9 // 10,
         cell_timeout=parse_seconds(cell_timeout, where="cell-timeout"),
+        patience=parse_seconds(patience, where="patience", least=0.0),
         total=None if total is None else parse_seconds(total, where="budget"),
     )
 

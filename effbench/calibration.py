@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from effbench.calm import is_calm
 from effbench.plan import Plan
 from effbench.visit import Visitor
 
 _CEILINGS_S = 30.0  # for the rates of one dtype on a loaded machine
+_PACE_S = 10.0  # for a look at the cores
 _LATER_S = 10.0  # after so long what disturbed a ceiling may be gone
 _LONG_S = 60.0  # a run in which the machine drifts, and in which some seconds more do not matter
 
@@ -75,6 +78,15 @@ def disturbed(ceilings: Mapping[str, Any]) -> bool:
     )
 
 
+def at_their_best(visitor: Visitor, threads: int) -> bool:
+    """Whether so many cores work now as fast as they do at best."""
+    best_s = visitor.paces.best(threads)
+    server = visitor.servers.get("time", threads=threads, allocator="warm")
+    request = {"question": "pace", "threads": threads, "best_s": best_s, "allow": _PACE_S}
+    answer = server.ask(request, log=visitor.log("pace"), allow=_PACE_S).answer
+    return answer.get("status") == "ok" and is_calm(statistics.median(answer["pace_s"]), None, best_s)
+
+
 def _known(info: Mapping[str, Any], digest: str) -> dict[tuple[str, int], dict[str, Any]]:
     known = info["ceilings"].get(digest) or {}
     return {
@@ -121,6 +133,7 @@ def ask_ceilings(
         "dtypes": dtypes,
         "device": device,
         "precision": precision,
+        "best_s": visitor.paces.best(threads),
         "allow": allow,
         "path": sys.path,
     }

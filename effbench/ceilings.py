@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from effbench.calm import is_calm
+from effbench.meters.cores import Cores
 from effbench.meters.neighbours import neighbours
 
 REPETITIONS = 7
@@ -31,17 +33,30 @@ COPIES = {"memory": 128 << 20, "cache": 256 << 10}
 EXP_BYTES = 1 << 20  # of float32: in cache, so that arithmetic bounds it
 
 
-def measure(dtypes: Iterable[str], device: str = "cpu") -> dict[str, Any]:
-    """FLOPs a second by dtype and provider, bytes a second (read plus written), exponentials a second."""
-    sizes, retakes = _sizes(device), iter(range(RETAKES))
+class Conditions(NamedTuple):
+    """Series that may still be made again, and the cores with their best, where these are watched."""
+
+    retakes: Iterator[int]
+    cores: Cores | None = None
+    best_s: float | None = None
+
+
+def measure(dtypes: Iterable[str], device: str = "cpu", best_s: float | None = None) -> dict[str, Any]:
+    """FLOPs a second by dtype and provider, bytes a second (read plus written), exponentials a second.
+
+    ``best_s``: seconds of the fixed work of ``Cores`` at its best; slower cores disturb a rate.
+    """
+    sizes = _sizes(device)
+    cores = Cores(best_s) if device == "cpu" else None
+    conditions = Conditions(iter(range(RETAKES)), cores, best_s)
     with torch.no_grad():
         return {
             "device": device,
             "threads": torch.get_num_threads(),
             "cache_bytes": _cache_bytes(device),
-            "matmul": {dtype: _matmul_rates(getattr(torch, dtype), device, retakes) for dtype in dtypes},
-            "copy": {name: _copy_rate(sizes[name], device, retakes) for name in COPIES},
-            "exp": _exp_rate(sizes["exp"], device, retakes),
+            "matmul": {dtype: _matmul_rates(getattr(torch, dtype), device, conditions) for dtype in dtypes},
+            "copy": {name: _copy_rate(sizes[name], device, conditions) for name in COPIES},
+            "exp": _exp_rate(sizes["exp"], device, conditions),
         }
 
 
@@ -64,12 +79,12 @@ def _cache_bytes(device: str, root: Path = Path("/")) -> int | None:
     return max(sizes, default=None)
 
 
-def _matmul_rates(dtype: torch.dtype, device: str, retakes: Iterator[int]) -> dict[str, dict[str, Any]]:
+def _matmul_rates(dtype: torch.dtype, device: str, conditions: Conditions) -> dict[str, dict[str, Any]]:
     """The rate of each provider that answers for this dtype."""
     rates = {}
     for name, product in _providers(dtype, device).items():
         side, call = _largest(product, dtype, device)
-        rates[name] = _timed(call, device, retakes).rate("flops_per_s", 2 * side**3)
+        rates[name] = _timed(call, device, conditions).rate("flops_per_s", 2 * side**3)
     return rates
 
 
@@ -117,16 +132,16 @@ def _sizes(device: str) -> dict[str, int]:
     return {"memory": 1 << 30, "cache": quarter, "exp": quarter}
 
 
-def _copy_rate(size: int, device: str, retakes: Iterator[int]) -> dict[str, Any]:
+def _copy_rate(size: int, device: str, conditions: Conditions) -> dict[str, Any]:
     source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
-    return _timed(lambda: target.copy_(source), device, retakes).rate("bytes_per_s", 2 * size)
+    return _timed(lambda: target.copy_(source), device, conditions).rate("bytes_per_s", 2 * size)
 
 
-def _exp_rate(size: int, device: str, retakes: Iterator[int]) -> dict[str, Any]:
+def _exp_rate(size: int, device: str, conditions: Conditions) -> dict[str, Any]:
     x = torch.randn(size // 4, device=device)
     target = torch.empty_like(x)
-    return _timed(lambda: torch.exp(x, out=target), device, retakes).rate("elements_per_s", x.numel())
+    return _timed(lambda: torch.exp(x, out=target), device, conditions).rate("elements_per_s", x.numel())
 
 
 def _once(call: Callable[[], Any], device: str, calls: int = 1) -> float:
@@ -153,22 +168,23 @@ class Timed(NamedTuple):
         return {name: work / self.seconds, "spread": self.spread, "disturbed": self.disturbed}
 
 
-def _timed(call: Callable[[], Any], device: str, retakes: Iterator[int]) -> Timed:
+def _timed(call: Callable[[], Any], device: str, conditions: Conditions) -> Timed:
     """The fastest of the series until one is clean; after a warm-up, repetitions of a millisecond or more."""
     call()
     once = min(_once(call, device) for _ in range(3))
     calls = max(1, int(1e-3 / max(once, 1e-9)) + 1)
-    found = [_series(call, device, calls)]
-    while found[-1].disturbed and next(retakes, None) is not None:
+    found = [_series(call, device, calls, conditions)]
+    while found[-1].disturbed and next(conditions.retakes, None) is not None:
         time.sleep(REST_S)
-        found.append(_series(call, device, calls))
+        found.append(_series(call, device, calls, conditions))
     return min(found)._replace(disturbed=found[-1].disturbed)
 
 
-def _series(call: Callable[[], Any], device: str, calls: int) -> Timed:
+def _series(call: Callable[[], Any], device: str, calls: int, conditions: Conditions) -> Timed:
     """Some repetitions, and whether others had the cores meanwhile."""
     samples: list[float] = []
     shares: list[float] = []  # of a repetition in which this thread had a core
+    slow = _slow(conditions)
     begin = time.perf_counter()
     with neighbours(torch.get_num_threads()) as others:
         while len(samples) < 3 or (len(samples) < REPETITIONS and time.perf_counter() - begin < TIME_EACH):
@@ -177,4 +193,10 @@ def _series(call: Callable[[], Any], device: str, calls: int) -> Timed:
             shares.append((time.thread_time() - worked) / (samples[-1] * calls))
     low, middle, high = quantiles(samples, n=4)
     waited = device == "cpu" and shares[samples.index(min(samples))] < CLEAN  # a GPU's is waited for
-    return Timed(min(samples), (high - low) / middle, waited or others.disturb)
+    return Timed(min(samples), (high - low) / middle, waited or others.disturb or slow or _slow(conditions))
+
+
+def _slow(conditions: Conditions) -> bool:
+    """Whether the cores work slower just now than they do at best."""
+    cores, best_s = conditions.cores, conditions.best_s
+    return cores is not None and not is_calm(cores.pace(), None, best_s)

@@ -74,6 +74,7 @@ def run(
     memory_limit: options.MemoryLimit = None,
     cell_timeout: options.CellTimeout = "60s",
     budget: options.Budget = None,
+    patience: options.Patience = None,
     out: Annotated[Path | None, _option("Folder of the run; results/SUITE where left out.")] = None,
     fresh: Annotated[bool, _option("Forget what the folder holds.", "--fresh")] = False,
     dry_run: Annotated[
@@ -94,6 +95,7 @@ def run(
         budget,
         out,
         fresh,
+        patience,
     )
     if dry_run:
         _dry_run(request)
@@ -119,6 +121,7 @@ def reproduce(
     memory_limit: options.MemoryLimit = None,
     cell_timeout: options.CellTimeout = "60s",
     budget: options.Budget = None,
+    patience: options.Patience = None,
     out: Annotated[Path | None, _option("Folder of the run; results/SUITE where left out.")] = None,
     fresh: Annotated[bool, _option("Forget what the folder holds.", "--fresh")] = False,
     from_: Annotated[Path | None, _option("Measure nothing: judge the run in this folder.", "--from")] = None,
@@ -141,7 +144,7 @@ def reproduce(
 
         axes = options.axes(locals())
         request = options.request(
-            suite, axes, mechanism, [], [], None, memory_limit, cell_timeout, budget, out, fresh
+            suite, axes, mechanism, [], [], None, memory_limit, cell_timeout, budget, out, fresh, patience
         )
         found = measure_and_show(request)
     outcomes = judge(found, claims)

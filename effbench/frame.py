@@ -17,11 +17,12 @@ from typing import Any, TextIO
 import pandas as pd
 
 from effbench.cell import Cell
+from effbench.groups import groups_of, slowed
 from effbench.record import Record
 from effbench.rows import AXES as AXES
 from effbench.rows import NOT_YET as NOT_YET
 from effbench.rows import NUMBERS as NUMBERS
-from effbench.rows import groups_of, plain, row_of
+from effbench.rows import plain, row_of
 from effbench.scrutiny import suspicions
 from effbench.stats import Spread
 from effbench.store import read_info, read_records
@@ -54,7 +55,7 @@ class Run:
 
     def samples(self, cell_id: str) -> list[list[float]]:
         """Seconds of each pass of a cell, one list a process."""
-        return groups_of(self.visits.get(cell_id, ()))
+        return groups_of(self.visits.get(cell_id, ()), best_pace(self.info))
 
     def log(self, cell_id: str) -> str:
         """What the processes that measured a cell printed; nothing where they were silent."""
@@ -156,11 +157,13 @@ def load_run(folder: Path | str) -> Run:
 def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
     """A run from what its files hold."""
     visits = _current_visits(info, records)
-    spread = Spread.pooled([groups_of(found) for found in visits.values()])
+    best_s = best_pace(info)
+    calm = [found for found in visits.values() if not slowed(found, best_s)]
+    spread = Spread.pooled([groups_of(found, best_s) for found in calm or visits.values()])
     environment = info.get("environment", "")
     ceilings = info.get("ceilings", {}).get(environment, {}) or {}
     rows = [
-        row_of(entry["id"], Cell(**entry["cell"]), visits.get(entry["id"], ()), spread, ceilings)
+        row_of(entry["id"], Cell(**entry["cell"]), visits.get(entry["id"], ()), spread, ceilings, best_s)
         | {"environment": environment}
         for entry in info.get("plan", [])
     ]
@@ -172,6 +175,12 @@ def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
     ]
     types = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(("status", "reason", "flags", "id"), "str")
     return Run(frame.astype(types), records, info, visits, spread, Path(folder))
+
+
+def best_pace(info: Mapping[str, Any]) -> dict[int, float]:
+    """By threads, seconds of the fixed work beside the samples at its best on the machine of the run."""
+    found = info.get("pace", {}).get(info.get("environment", ""), {})
+    return {int(threads): float(seconds) for threads, seconds in found.items()}
 
 
 def write_table(run: Run, path: Path | str | TextIO) -> None:

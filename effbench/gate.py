@@ -21,10 +21,11 @@ from effbench.frame import Run, load_run
 from effbench.judgement import USUAL, Rules, Verdict
 from effbench.overlay import Tree, read_project
 from effbench.paired import LOOKS, SCREENING
+from effbench.runner import Watch
 from effbench.session import Request, measure
 from effbench.side import opened
 from effbench.store import Store
-from effbench.sweeps import Sweeps, Watch
+from effbench.sweeps import Sweeps
 from effbench.verdict import judge, suspects
 
 #: Visits of a cheap cell that is compared with a stored run.

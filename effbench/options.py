@@ -45,6 +45,9 @@ Allocator = Annotated[Text, option("warm (memory is kept) or default.")]
 MemoryLimit = Annotated[Text, option("Memory that a cell may take: 6GiB")]
 CellTimeout = Annotated[str, option("Time that one pass may take.")]
 Budget = Annotated[Text, option("Time for the whole run: 10m")]
+Patience = Annotated[
+    Text, option("Time at the end to visit again what was timed while the cores were slow: 60s")
+]
 
 
 def request(
@@ -59,6 +62,7 @@ def request(
     budget: str | None,
     out: Path | None,
     fresh: bool = False,
+    patience: str | None = None,
 ) -> Request:
     """The request that options ask for; ``axes`` are those of the command line, None where not given.
 
@@ -81,7 +85,7 @@ def request(
         name=name,
         suite=asked,
         out=out or Path("results") / name,
-        budget=make_budget(memory_limit, cell_timeout, budget),
+        budget=make_budget(memory_limit, cell_timeout, budget, patience),
         fresh=fresh,
         command=shlex.join(["effbench", *sys.argv[1:]]),
     )

@@ -66,6 +66,11 @@ FLAGS: Mapping[str, Flag] = {
     "visit-failed": Flag("a later visit of this cell failed; the numbers are those of the others", (TIME,)),
     "page-faults": Flag("passes still took new memory from the system, which costs time", (TIME,)),
     "default-allocator": Flag("a warm heap would not fit, so passes pay for fresh memory each time", (TIME,)),
+    "slowed": Flag(
+        "no sample was taken while the cores worked as fast as they do at best: a neighbour on the same "
+        "physical core, a lower clock, or threads that waited for a core",
+        (TIME,),
+    ),
     "loaded": Flag("other processes needed cores that the passes needed too", (TIME,)),
     "flat": Flag(
         "at least 8 times as long as a cell that took about as much time: not all of it was worked on, or "

@@ -16,7 +16,7 @@ from rich.text import Text
 from effbench.cell import Cell
 from effbench.metrics import METRICS
 from effbench.record import Record
-from effbench.runner import Progress
+from effbench.runner import Progress, Waiting
 
 
 class Display(AbstractContextManager["Display"]):
@@ -39,16 +39,27 @@ class Display(AbstractContextManager["Display"]):
         if self._live:
             self._live.stop()
 
-    def __call__(self, step: Progress) -> None:
-        if self._live:
+    def __call__(self, step: Progress | Waiting) -> None:
+        if isinstance(step, Waiting):
+            self._say(waiting(step))
+        elif self._live:
             self._live.update(_panel(step))
             if step.record.status not in ("ok", "unsupported") and step.record.round == 0:
-                self._console.print(Text(describe(step.record)))
+                self._say(describe(step.record))
         else:
-            self._console.print(
-                Text(f"[{step.done}/{step.total}] {describe(step.record)} · {span(step.left_s)} left"),
-                soft_wrap=True,
-            )
+            self._say(f"[{step.done}/{step.total}] {describe(step.record)} · {span(step.left_s)} left")
+
+    def _say(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+
+def waiting(step: Waiting) -> str:
+    """Why a run does not end yet."""
+    cells = "1 cell was" if step.cells == 1 else f"{step.cells} cells were"
+    return (
+        f"{cells} timed while the cores worked below their best; "
+        f"again when they are better, for {span(step.left_s)} at most (--patience)"
+    )
 
 
 def describe(record: Record) -> str:

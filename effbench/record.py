@@ -40,6 +40,8 @@ class Time(Part):
     """Seconds of each pass, in the order in which they were taken."""
 
     samples_s: list[float] = []
+    pace_s: list[float | None] | None = None  # of a fixed work beside each sample: how fast the cores were
+    waited: list[float | None] | None = None  # share of each for which its threads had no core, all together
     device_samples_s: list[float] | None = None  # of a GPU, between events on its stream; its L2 cache warm
     cold_device_samples_s: list[float] | None = None  # likewise, the cache full of something else
     gpu_before: dict[str, Any] | None = None  # clocks, temperature and what held them down, by NVML

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from effbench.cell import Cell
+from effbench.groups import Best, flags_of, groups_of, slowed
 from effbench.record import Record
 from effbench.roofline import Bound, bound
 from effbench.stats import Spread, median_interval, median_of_medians
@@ -24,19 +24,13 @@ NOT_YET = "not measured yet"
 ABOVE_CEILING, DISTURBED_CEILING = "above-ceiling", "disturbed-ceiling"
 
 
-def groups_of(visits: Sequence[Record]) -> list[list[float]]:
-    """Samples in seconds, one list a process; visits that name no process are one each."""
-    if not visits or visits[0].status != "ok":
-        return []
-    groups: dict[str, list[float]] = defaultdict(list)
-    for visit in visits:
-        if visit.time and visit.time.samples_s:
-            groups[visit.process or f"round {visit.round}"].extend(visit.time.samples_s)
-    return list(groups.values())
-
-
 def row_of(
-    cell_id: str, cell: Cell, visits: Sequence[Record], spread: Spread, ceilings: Mapping[str, Any]
+    cell_id: str,
+    cell: Cell,
+    visits: Sequence[Record],
+    spread: Spread,
+    ceilings: Mapping[str, Any],
+    best_s: Best,
 ) -> dict[str, Any]:
     """The columns of a cell: numbers only where it is ok; without visits it is skipped, not measured yet."""
     row: dict[str, Any] = {axis: getattr(cell, axis) for axis in AXES}
@@ -44,9 +38,9 @@ def row_of(
     row["id"] = cell_id
     if not visits:
         return row | {"status": "skipped", "reason": NOT_YET, "flags": ""}
-    flags = list(dict.fromkeys(flag for visit in visits for flag in visit.flags))
+    flags = flags_of(visits, best_s)
     if visits[0].status == "ok":
-        groups = groups_of(visits)
+        groups = groups_of(visits, best_s)
         if any(visit.status != "ok" for visit in visits[1:]):
             flags.append("visit-failed")
         row |= _times(cell, groups, spread) | _memory(visits) | _work(visits)
@@ -56,6 +50,8 @@ def row_of(
             flags.append(DISTURBED_CEILING)
         elif least and least.exceeded_by(row["time_s"]):
             flags.append(ABOVE_CEILING)
+        if slowed(visits, best_s):
+            flags.append("slowed")
         if len(groups) == 1 and spread.processes is not None:
             flags.append("borrowed")
     return row | {"status": visits[0].status, "reason": visits[0].reason, "flags": ";".join(flags)}

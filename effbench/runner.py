@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from effbench.calibration import at_their_best
 from effbench.cell import Budget, Cell
 from effbench.estimate import Estimate
+from effbench.groups import slowed
 from effbench.plan import Plan
 from effbench.record import Record
 from effbench.visit import Visitor
 
 #: Failures after which a larger cell of the same line is not tried.
 _RAN_OUT = ("oom", "timeout")
+_REST_S = 0.5  # between two looks at the cores
 _MEASURING = ("build", "prefill", "time", "memory")
 
 
@@ -30,7 +33,15 @@ class Progress:
     left_s: float
 
 
-Watch = Callable[[Progress], None]
+@dataclass(frozen=True)
+class Waiting:
+    """So many cells were timed while the cores were slow, and may be visited again for so many seconds."""
+
+    cells: int
+    left_s: float
+
+
+Watch = Callable[[Progress | Waiting], None]
 
 
 def run_plan(
@@ -47,7 +58,7 @@ def run_plan(
     Args:
         answered: the records of an earlier run into the same folder; those that still hold are kept.
         append: takes each record as its visit ends; nothing measured is held back.
-        watch: told after every visit.
+        watch: told after every visit, and where cells wait for the cores.
     """
     _Run(plan, visitor, budget, answered, append, watch).carry_out()
 
@@ -73,11 +84,17 @@ class _Run:
         self.waiting: list[Cell] = []  # first visits still to come
         self.later: list[tuple[int, Cell]] | None = None  # later visits still to come, once planned
         self.done = 0
-        for (id_, _), record in self.kept.items():
-            self.estimate.learn(self.cells[id_], record)
+        self.visits: dict[str, list[Record]] = {cell.id: [] for cell in plan.cells}
+        for (id_, _), record in sorted(self.kept.items()):
+            self._learn(self.cells[id_], record)
 
     def carry_out(self) -> None:
-        """The first round in the order of the lines, then the later rounds shuffled."""
+        """The first round in the order of the lines, later rounds shuffled, and again what was slowed."""
+        if self._rounds_done():
+            self._visit_slowed()
+
+    def _rounds_done(self) -> bool:
+        """Carry out all rounds; False where the budget ended them."""
         order = list(self.plan.first_round())
         self.first = {id_: record for (id_, round_), record in self.kept.items() if round_ == 0}
         self.waiting = [cell for cell in order if cell.id not in self.first]
@@ -93,9 +110,50 @@ class _Run:
             description = self.plan.mechanisms[cell.mechanism]
             record = self.visitor.again(cell, description, round_=round_, until=self.until)
             if record.status == "skipped":  # the budget ended it: nothing was learned
-                return
+                return False
             self.later.pop(0)
             self._note(cell, record)
+        return not self.later
+
+    def _visit_slowed(self) -> None:
+        """Visit cells again that have no calm samples, of the servers concerned, while patience lasts.
+
+        What slows the cores comes and goes: the cells wait until the cores are at their best.
+        """
+        ends = time.monotonic() + self.budget.patience
+        told = -1
+        while (due := self._slowed(ends - time.monotonic())) and not self._late():
+            cell, replicate, seconds = due[0]
+            if len(due) != told:
+                told = len(due)
+                self.watch(Waiting(told, ends - time.monotonic()))
+            if not at_their_best(self.visitor, cell.threads):
+                time.sleep(_REST_S)
+                continue
+            record = self.visitor.again(
+                cell,
+                self.plan.mechanisms[cell.mechanism],
+                round_=self.visits[cell.id][-1].round + 1,
+                until=self.until,
+                replicate=replicate,
+                single=seconds > self.budget.costly,
+            )
+            if record.status == "skipped":
+                return
+            self._note(cell, record)
+
+    def _slowed(self, left_s: float) -> list[tuple[Cell, int, float]]:
+        """Cells that can be visited again in so many seconds, with a server of theirs and a pass' seconds.
+
+        Those that were least often visited come first.
+        """
+        best_s = self.visitor.paces.all()
+        found = []
+        for cell in self.plan.cells:
+            for replicate in slowed(self.visits[cell.id], best_s, self._rounds(cell))[:1]:
+                if self.estimate.visit(cell, 1) < left_s:
+                    found.append((cell, replicate, self.estimate.seconds(cell) or 0.0))
+        return sorted(found, key=lambda each: len(self.visits[each[0].id]))
 
     def _first_visit(self, cell: Cell) -> Record:
         description = self.plan.mechanisms[cell.mechanism]
@@ -132,13 +190,19 @@ class _Run:
     def _note(self, cell: Cell, record: Record) -> None:
         self.append(record)
         self.done += 1
-        self.estimate.learn(cell, record)
+        self._learn(cell, record)
         later = [c for _, c in (self._later_visits() if self.later is None else self.later)]
         ahead = [*self.waiting, *later]
         failures = sum(r.status not in ("ok", "unsupported") for r in self.first.values())
         left = self.estimate.remaining(self.waiting, later)
         running = ahead[0] if ahead else None
         self.watch(Progress(record, self.done, self.done + len(ahead), failures, running, left))
+
+    def _learn(self, cell: Cell, record: Record) -> None:
+        self.visits[cell.id].append(record)
+        self.estimate.learn(cell, record)
+        if record.time:
+            self.visitor.paces.learn(cell.threads, record.time.pace_s)
 
 
 def still_valid(

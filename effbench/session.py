@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +15,13 @@ from effbench.calibration import doubtful, keep_ceilings, raise_ceilings
 from effbench.cell import Budget, usable_cores
 from effbench.errors import BadInput, EffbenchError
 from effbench.frame import Run, load_run
+from effbench.paces import recall, remember
 from effbench.pickled import send
 from effbench.plan import Plan, make_plan, threads_asked
 from effbench.registry import MECHANISMS, Registry
 from effbench.render import write_reports
 from effbench.rows import ABOVE_CEILING
-from effbench.runner import Progress, run_plan, still_valid
+from effbench.runner import Watch, run_plan, still_valid
 from effbench.servers import Servers
 from effbench.store import Store
 from effbench.suite import Suite
@@ -44,7 +45,7 @@ class Request:
     reports: Sequence[str] = REPORTS
 
 
-def measure(request: Request, *, watch: Callable[[Progress], None] = lambda _: None) -> Run:
+def measure(request: Request, *, watch: Watch = lambda _: None) -> Run:
     """Carry out a run into its folder, going on with what is there, and write its reports.
 
     Raises:
@@ -66,12 +67,14 @@ def measure(request: Request, *, watch: Callable[[Progress], None] = lambda _: N
         begun = time.monotonic()
         try:
             run_plan(plan, visitor, request.budget, answered=answered, append=store.append, watch=watch)
+            remember(visitor.environment, visitor.paces)
             info["state"] = "finished"
         except KeyboardInterrupt:
             info["state"] = "interrupted"
             raise
         finally:
             info["circumstances"][-1]["after"] = environment.circumstances()
+            info["pace"][visitor.environment] = visitor.paces.all()
             store.write_info(info)
             seconds, finished = time.monotonic() - begun, load_run(request.out)
             beaten = bool(finished.frame["flags"].str.contains(ABOVE_CEILING).any())
@@ -141,6 +144,7 @@ def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]
         visitor.seed = plan.seed
         facts = environment.facts(hello(visitor, threads))
         visitor.environment = environment.digest(facts)
+        visitor.paces = recall(visitor.environment)
         survey_all(visitor, plan)
         yield visitor, plan, facts
 
@@ -189,6 +193,7 @@ def make_info(
         "circumstances": [*before.get("circumstances", []), environment.circumstances()],
         "ceilings": dict(before.get("ceilings", {})),
         "faster": dict(before.get("faster", {})),
+        "pace": dict(before.get("pace", {})),
         "limits": {"memory_limit": budget.memory_limit, "cell_timeout": budget.cell_timeout},
         "seed": plan.seed,
         "effbench": __version__,

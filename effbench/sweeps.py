@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +15,13 @@ from effbench.paired import SCREENING
 from effbench.pairing import side_by_side, visit_pair
 from effbench.plan import Plan, make_plan, threads_asked
 from effbench.record import Record
-from effbench.runner import Progress
+from effbench.runner import Progress, Watch
 from effbench.servers import start_all
 from effbench.session import Request, ask_hello, hello, make_info, survey_all
 from effbench.side import Side
 from effbench.store import Store
 from effbench.suite import Suite, keep_options
 from effbench.visit import Visit
-
-Watch = Callable[[Progress], None]
 
 
 class Sweeps:

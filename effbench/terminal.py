@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from effbench.errors import INTERRUPTED, NothingMeasured
 from effbench.frame import Run
 from effbench.progress import Display
-from effbench.runner import Progress
+from effbench.runner import Watch
 from effbench.session import Request, measure
 from effbench.summary import summarise
 
@@ -38,7 +38,7 @@ def measure_and_show(request: Request) -> Run:
 
 
 @contextmanager
-def watched(what_now: str = "") -> Iterator[Callable[[Progress], None]]:
+def watched(what_now: str = "") -> Iterator[Watch]:
     """The display of what is measured; to be terminated is to be interrupted.
 
     Raises:

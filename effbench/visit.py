@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from effbench import effort
-from effbench.answers import Answers
+from effbench.answers import Answers, faults_weigh
 from effbench.cell import Budget, Cell
 from effbench.errors import BadInput
+from effbench.paces import Paces
 from effbench.plan import Description
 from effbench.processes import Conversation, Outcome
 from effbench.record import Record
@@ -23,12 +23,6 @@ _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and wha
 _MARGIN = 1.1  # predictions are exact for most mechanisms, and miss what a few kernels take for themselves
 #: Seconds of counting on fake tensors, or this share of a pass if that is longer.
 _PREDICT_S, _PREDICT_SHARE = 2.0, 0.25
-_MANY_FAULTS = 1024  # new pages in a pass, where the heap should have had them already
-_FAULT_S, _FAULTS_SHARE = 3e-6, 0.03  # what one costs in a virtual machine, and what of a pass they may cost
-#: Resident beyond this much of what was asked for is in doubt; of what was predicted, which knows no kernel's
-#: workspace, it takes more.
-_EXCESS, _EXCESS_BYTES = 1.05, 500_000
-_EXCESS_PREDICTED, _EXCESS_PREDICTED_BYTES = 1.25, 8 << 20
 _HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
 
 
@@ -46,6 +40,7 @@ class Visitor:
     surveys: dict[str, tuple[str | None, dict[str, float] | None]] = field(default_factory=dict)
     needed: dict[str, dict[str, float] | None] = field(default_factory=dict)  # closed-form, by cell
     attention: dict[str, str] = field(default_factory=dict)  # torch's kernels of what was timed
+    paces: Paces = field(default_factory=Paces)
     _checked: dict[str, Outcome] = field(default_factory=dict)
 
     def describe(self, spec: str, *, threads: int, source: str = "") -> Description:
@@ -99,10 +94,20 @@ class Visitor:
             or visit.record("ok")
         )
 
-    def again(self, cell: Cell, description: Description, *, round_: int, until: float | None) -> Record:
-        """A later visit: time only, in another process."""
+    def again(
+        self,
+        cell: Cell,
+        description: Description,
+        *,
+        round_: int,
+        until: float | None,
+        replicate: int | None = None,
+        single: bool = False,
+    ) -> Record:
+        """A later visit: time only, of the round's own server, or of that of an earlier round."""
         visit = Visit(self, cell, description, round_, until)
-        return visit.time(False) or visit.record("ok")
+        visit.replicate = round_ if replicate is None else replicate
+        return visit.time(single) or visit.record("ok")
 
     def skipped(self, cell: Cell, description: Description, reason: str, caused_by: str = "") -> Record:
         """The record of a cell that is not visited."""
@@ -178,6 +183,7 @@ class Visit(Answers):
             limits={"memory_limit": budget.memory(cell.device), "cell_timeout": budget.cell_timeout},
         )
         self.visitor, self.description, self.until = visitor, description, until
+        self.replicate = round_  # of the time servers, the one that is asked
         self._live = 0
 
     def check(self) -> Record | None:
@@ -241,7 +247,8 @@ class Visit(Answers):
     def _timed(self, allocator: str, more: Mapping[str, Any]) -> Outcome:
         limits = self.visitor.budget.limits(self.cell, allocator)
         seen = {"attention": self.visitor.attention.get(self.cell.id), **more, **limits}
-        return self._ask("time", "time", replicate=self.round, allocator=allocator, **seen)
+        best_s = self.visitor.paces.best(self.cell.threads)
+        return self._ask("time", "time", replicate=self.replicate, allocator=allocator, best_s=best_s, **seen)
 
     def _fits(self) -> bool:
         """Whether the prediction said that the cell fits; False where there was none."""
@@ -272,16 +279,9 @@ class Visit(Answers):
             if self._memory["alloc_bytes"] is not None:  # a GPU's allocator says so without a profiler
                 self._missing.pop("alloc_bytes", None)
             peak = self._memory["peak_bytes"]
-            if peak is not None and peak > self._expected():
+            if peak is not None and peak > self.expected_peak():
                 self.flags.append("resident-excess")
         return self._unless_ok(outcome)
-
-    def _expected(self) -> float:
-        """The most bytes that a process should come to hold for what was asked for, or predicted."""
-        if asked := self._memory["alloc_bytes"]:
-            return float(_EXCESS * asked + _EXCESS_BYTES)
-        predicted = self._memory.get("predicted_bytes")
-        return math.inf if not predicted else _EXCESS_PREDICTED * predicted + _EXCESS_PREDICTED_BYTES
 
     def instruct(self, single: bool) -> Record | None:
         """Retired instructions, where the processor counts them; they decide no status."""
@@ -313,8 +313,3 @@ class Visit(Answers):
     def _unless_ok(self, outcome: Outcome) -> Record | None:
         status, stage, reason = judge(outcome)
         return None if status == "ok" else self.record(status, stage, reason)
-
-
-def faults_weigh(faults: float, samples_s: Sequence[float]) -> bool:
-    """Whether so many page faults a pass may have cost a noticeable part of it."""
-    return faults > _MANY_FAULTS and faults * _FAULT_S > _FAULTS_SHARE * min(samples_s, default=0.0)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from effbench import ceilings, environment, loading, nvml, perf, prediction, products
+from effbench import abilities, environment, loading, nvml, perf, prediction, products
 from effbench.attention import kernels_of_call
 from effbench.cell import Cell
 from effbench.check import check
@@ -143,6 +143,7 @@ def _time(visit: Visit) -> dict[str, Any]:
             warm=warm,
             tick=tick,
             device=cell.device,
+            best_s=request.get("best_s"),
         )
     after = clocks.gpu_state(cell.device)
     measured |= {"spent_s": others.seconds, "other_cores": others.cores}
@@ -258,19 +259,6 @@ def _memory(visit: Visit) -> dict[str, Any]:
     return {"status": "ok", "memory": measured}
 
 
-def _ceilings(visit: Visit) -> dict[str, Any]:
-    torch.set_num_threads(visit.request["threads"])
-    torch.set_float32_matmul_precision(visit.request["precision"])
-    visit.enter("time", visit.request["allow"])
-    dtypes = visit.request["dtypes"]
-    measured = ceilings.measure(dtypes, visit.request["device"])
-    return {
-        "status": "ok",
-        "ceilings": measured,
-        "faster": {dtype: ceilings.faster(measured, dtype) for dtype in dtypes},
-    }
-
-
 def _hello(visit: Visit) -> dict[str, Any]:
     return {"status": "ok", "torch": environment.torch_facts(), "questions": list(QUESTIONS)}
 
@@ -303,7 +291,8 @@ QUESTIONS: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "turns": _turns,
     "memory": _memory,
     "instructions": _instructions,
-    "ceilings": _ceilings,
+    "ceilings": abilities.rates,
+    "pace": abilities.pace,
     "laws": _laws,
     "verify": _verify,
 }

@@ -25,6 +25,13 @@ def methods(run: Run) -> str:
             f"{_span([int(count) for count in answered['samples']])} passes in all, with 95 % intervals from "
             "a hierarchical bootstrap over processes and blocks of passes."
         )
+    visits = [visit for cell_id in answered["id"] for visit in run.visits.get(cell_id, ()) if visit.time]
+    taken, kept = sum(len(visit.time.samples_s) for visit in visits if visit.time), answered["samples"].sum()
+    if taken > kept:
+        parts.append(
+            f"Of {taken} samples {taken - int(kept)} were taken while the cores worked below their best, or "
+            "while threads waited for one, and have no say."
+        )
     parts.append(
         "Memory is what was in place before the call plus the resident peak above it, measured in a process "
         "of its own. FLOPs were counted operation by operation; a multiply-add is 2."

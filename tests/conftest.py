@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ DATA = Path(__file__).parent / "data"
 #: Folders of tests that share nothing and start no process: with pytest-xdist each goes to whoever is free.
 FREE = ("tests/mechanisms/", "tests/conformance/")
 
+
+#: What earlier runs saw of this machine is no business of tests, nor have they patience with it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ |= {"XDG_CACHE_HOME": tempfile.mkdtemp(prefix="effbench-tests-"), "EFFBENCH_PATIENCE": "0"}
 
 #: A script's job in the background ignores Ctrl-C, and so would every program that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -36,10 +36,10 @@ def test_shape_and_units(measured):
 def test_a_rate_is_work_over_time(monkeypatch):
     monkeypatch.setattr(ceilings, "_timed", lambda *_: ceilings.Timed(0.5, 0.125, False))
     rest = {"spread": 0.125, "disturbed": False}
-    assert ceilings._copy_rate(1000, "cpu", iter(())) == {"bytes_per_s": 4000.0, **rest}
-    assert ceilings._exp_rate(1000, "cpu", iter(())) == {"elements_per_s": 500.0, **rest}
+    assert ceilings._copy_rate(1000, "cpu", ceilings.Conditions(iter(()))) == {"bytes_per_s": 4000.0, **rest}
+    assert ceilings._exp_rate(1000, "cpu", ceilings.Conditions(iter(()))) == {"elements_per_s": 500.0, **rest}
     monkeypatch.setattr(ceilings, "_largest", lambda product, dtype, device: (100, lambda: None))
-    rates = ceilings._matmul_rates(torch.float32, "cpu", iter(()))
+    rates = ceilings._matmul_rates(torch.float32, "cpu", ceilings.Conditions(iter(())))
     assert rates["torch"] == {"flops_per_s": 4e6, **rest}
 
 
@@ -58,11 +58,23 @@ class Machine:
         self.worked += 0.001
 
 
-def timed(monkeypatch, waits, retakes=3):
+class Cores:
+    """Paces to be read one after the other; the best is 1."""
+
+    def __init__(self, *paces):
+        self.paces = list(paces)
+
+    def pace(self):
+        return self.paces.pop(0)
+
+
+def timed(monkeypatch, waits, retakes=3, cores=None):
     machine = Machine(waits)
     monkeypatch.setattr(ceilings, "time", machine)
     monkeypatch.setattr(ceilings, "neighbours", lambda threads: nullcontext(SimpleNamespace(disturb=False)))
-    return machine, ceilings._timed(machine.call, "cpu", iter(range(retakes)))
+    return machine, ceilings._timed(
+        machine.call, "cpu", ceilings.Conditions(iter(range(retakes)), cores, 1.0)
+    )
 
 
 def test_a_disturbed_rate_is_taken_again_until_it_is_clean(monkeypatch):
@@ -77,9 +89,14 @@ def test_one_that_is_never_clean_is_the_best_of_so_many_and_says_so(monkeypatch)
     assert machine.rests == 3
 
 
+def test_slow_cores_disturb_a_rate_before_and_after_it(monkeypatch):
+    machine, found = timed(monkeypatch, waits=(0.0,), cores=Cores(1.3, 1.0, 1.3, 1.0, 1.1))
+    assert (found.disturbed, machine.rests) == (False, 2)
+
+
 def test_what_others_took_of_the_other_cores_disturbs_too(monkeypatch):
     monkeypatch.setattr(ceilings, "neighbours", lambda threads: nullcontext(SimpleNamespace(disturb=True)))
-    assert ceilings._timed(lambda: sum(range(1000)), "cpu", iter(())).disturbed
+    assert ceilings._timed(lambda: sum(range(1000)), "cpu", ceilings.Conditions(iter(()))).disturbed
 
 
 def test_a_provider_that_fails_or_is_wrong_is_left_out(monkeypatch):

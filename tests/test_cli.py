@@ -200,7 +200,7 @@ def test_compare_says_worse_with_its_exit_code(effbench: Effbench, ran: Path) ->
     slow.mkdir()
     (slow / "run.json").write_text((ran / "r" / "run.json").read_text())
     (slow / "records.jsonl").write_text(
-        re.sub(r"(\d\.\d+(?:e-\d+)?)(?=[^\[]*\],\"device)", _thousandfold, records)
+        re.sub(r"(\d\.\d+(?:e-\d+)?)(?=[^\[]*\],\"pace_s)", _thousandfold, records)
     )
     done = effbench("compare", "r", "slow", "--explain", cwd=ran)
     assert done.returncode == 1, done.stdout + done.stderr

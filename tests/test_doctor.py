@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,13 @@ from effbench.cell import Cell
 from effbench.doctor import gpu, rehearsal, system
 from effbench.doctor.finding import Finding
 from effbench.doctor.shown import show
+from effbench.paces import Paces
 
 Effbench = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = [
     *("performance counters", "allocator", "transparent huge pages", "cores", "frequency governor"),
-    *("load now", "memory", "resident peak", "variables", "noise floor", "matrix products"),
-    *("NVML", "GPU", "GPU clocks"),
+    *("load now", "memory", "resident peak", "variables", "pace of the cores", "noise floor"),
+    *("matrix products", "NVML", "GPU", "GPU clocks"),
 ]
 
 
@@ -215,6 +217,30 @@ def test_noise_is_judged_by_the_sides() -> None:
     assert "nothing else ran here" in noisy.remedy
     loaded = rehearsal.noise_of([CELL], [answers(1e-3, 1.2e-3, 1e-3, 1.2e-3, flags=("loaded",))])
     assert loaded.remedy.startswith("stop what else runs")
+
+
+def paced(*paces: float) -> list[dict[str, Any]]:
+    """The answer of one process with a sample at each pace: at 1e-5 a pass takes 1 ms, else twice as long."""
+    samples = [1e-3 if pace == 1e-5 else 2e-3 for pace in paces]
+    return [{"time": {"samples_s": samples, "pace_s": list(paces), "waited": None}, "flags": []}]
+
+
+def test_cores_that_somebody_else_uses_are_told_by_their_pace() -> None:
+    timed = [paced(*[1e-5] * 6, *[1.5e-5] * 4)]
+    best_s = rehearsal.best_of(Paces(), 1, timed)
+    finding = rehearsal.pace_of(timed, best_s)
+    assert finding.state == "limited"
+    assert "60% of the samples were calm; a fixed work takes 10 µs at best" in finding.found
+    assert "--patience" in finding.remedy
+    assert rehearsal.pace_of([paced(*[1e-5] * 9, 1.5e-5)], 1e-5).state == "ok"
+    earlier = rehearsal.best_of(Paces({1: [1e-5]}), 1, [paced(*[1.5e-5] * 10)])
+    assert "0% of the samples were calm" in rehearsal.pace_of([paced(*[1.5e-5] * 10)], earlier).found
+
+
+def test_noise_is_that_of_the_calm_samples() -> None:
+    a, b = paced(*[1e-5] * 3), paced(*[1e-5] * 3, *[1.5e-5] * 4)
+    assert "part by 0.0%" in rehearsal.noise_of([CELL], [[*a, *b]], 1e-5).found
+    assert "part by 50.0%" in rehearsal.noise_of([CELL], [[*a, *b]]).found
 
 
 def test_a_faster_provider_is_named() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -132,11 +131,11 @@ def test_faults_are_rows_and_leave_nothing() -> None:
 
 def test_coverage_goes_on_where_it_stopped(tmp_path: Path) -> None:
     coverage, path = load("coverage"), tmp_path / "coverage.csv"
-    cells = {"small": replace(coverage.CELLS["small"], seq=16)}
-    coverage.measured(cells, path, runs=1, patience=0.0)
+    cells, patience = {"small": {"seq": 16, "dim": 64}}, {"quiet": 0.0, "loaded": 0.0}
+    coverage.measured(cells, path, runs=1, patience=patience, for_s=0.0)
     (first,) = pd.read_csv(path).to_dict("records")
     assert first["condition"] in ("quiet", "disturbed")  # by what else runs beside the tests
-    coverage.measured(cells, path, runs=1)
+    coverage.measured(cells, path, runs=1, patience=patience)
     table = pd.read_csv(path)
     assert table.iloc[0]["time_s"] == first["time_s"]
     again = [] if first["condition"] == "quiet" else list(table["condition"])[1:2]

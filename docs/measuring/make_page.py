@@ -28,6 +28,7 @@ def main(page: str) -> None:
     sections = {
         "memory": memory,
         "flops": flops,
+        "cores": cores,
         "coverage": coverage,
         "overhead": overhead,
         "faults": faults,
@@ -71,18 +72,24 @@ One forward pass of a layer; a multiply-add is 2. The closed form is the mechani
 looks at every operator that runs. Goals: matrix products agree within 1 %, the whole (products, element-wise,
 FFT; transcendentals stand apart) within 5 %.
 """
+CORES = """## Time: what the cores give
+
+Torch's fused attention in two sizes, sampled by turns while nothing else runs in this machine, which is a
+guest on cores that it shares. Beside each sample a fixed work of some microseconds is timed: arithmetic in
+the cache, which a neighbour on the same physical core slows, while a chain of operations that wait for each
+other would hardly notice (seen: 4 % beside 40 %). Calm are the samples for which it took at most 1.12 times
+its best, and for which no thread waited for a core over 2 % of the time. A window lasts 2.5 s; a row shows
+how far apart the medians of windows lie, relative to their median.
+"""
 COVERAGE = """## Time: intervals and repeated runs
 
-`mha-sdpa` in a small and a large cell, each run with two processes of its own; loaded: one core burns. A
-quiet run that the meters flag as loaded was disturbed by something else, and taken again. Goals: the 95 %
-interval of a run holds the grand median of all runs of its kind in at least 85 % of them; two successive runs
-differ by under 5 % in at least 28 of 30 pairs (quiet).
+`mha-sdpa` in a small and a large cell, each run a whole one; loaded: one core burns. A quiet run that the
+meters flag as loaded or slowed was disturbed by something else, and taken again. Goals: the 95 % interval of
+a run holds the grand median of all runs of its kind in at least 85 % of them; two successive runs differ by
+under 5 % in at least 28 of 30 pairs (quiet).
 """
 TOGETHER = """
-They are slow in the same runs: what parts the runs is more than what parts the two processes of one. The
-likely cause is the machine (its clock, the other guests of its host, whatever else ran beside on the day);
-that is not proven, since both cells of a run share its processes. No interval made within a run can hold such
-a thing: compare mechanisms within one run, where their visits take turns, or by counts.
+They are slow in the same runs: what parts the runs is more than what parts the two processes of one.
 """
 BURNING = """
 A burning core made the small cell {small:.1f} and the large one {large:.1f} times as slow: with a thread on
@@ -164,6 +171,22 @@ def _processor(table: pd.DataFrame) -> str:
         f"Retired by the processor over counted, {PER_ELEMENT['transcendental']} operations for each "
         f"transcendental: {shown}."
     )
+
+
+def cores(table: pd.DataFrame) -> Iterator[str]:
+    yield CORES
+    rows = []
+    for (threads, cell), windows in table.groupby(["threads", "cell"], sort=False):
+        row = [threads, cell, len(windows), f"{windows['calm'].sum() / windows['samples'].sum():.0%}"]
+        for column in ("all_s", "calm_s"):
+            medians = windows[column].dropna()
+            apart = medians.quantile([0, 0.1, 0.9, 1]) / medians.median()
+            row += [METRICS["time_s"].text(medians.median()), len(medians), *(f"{at:.2f}" for at in apart)]
+        rows.append([*row[:5], *row[6:10], *row[10:]])
+    head = ["threads", "cell", "windows", "calm samples"]
+    apart = ["least", "10 %", "90 %", "most"]
+    yield _table(rows, [*head, "all: median", *apart, "calm: median", "windows with any", *apart])
+    yield f"\nOn {table['cpu'].iloc[0]}, {table['date'].iloc[0]}."
 
 
 def coverage(table: pd.DataFrame) -> Iterator[str]:

@@ -18,6 +18,6 @@ def examine() -> Iterator[Finding]:
     """Every finding, as soon as it is known: a few seconds pass before the last ones."""
     yield from system_findings()
     with Rehearsal() as rehearsal:
-        yield rehearsal.noise()
+        yield from rehearsal.times()
         yield rehearsal.products()
         yield from gpu_findings(rehearsal.torch_facts())

@@ -1,4 +1,4 @@
-"""What only a measurement can tell: the noise floor, and who multiplies matrices fastest here.
+"""What only a measurement can tell: the cores' pace, the noise floor, and who multiplies fastest here.
 
 Measured as a run measures: by the same questions, in children of the same fork servers.
 """
@@ -6,27 +6,32 @@ Measured as a run measures: by the same questions, in children of the same fork 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any, Self
 
-from effbench import stats
+from effbench import environment, stats
 from effbench.calibration import ask_ceilings, disturbed
+from effbench.calm import calm_samples
 from effbench.cell import Budget, Cell, usable_cores
 from effbench.doctor.finding import Finding
 from effbench.environment import default_memory_limit
 from effbench.errors import EffbenchError
+from effbench.paces import Paces, recall
 from effbench.servers import Servers
 from effbench.suite import Suite
 from effbench.visit import Visitor
 
+#: The answers of the processes of each cell.
+Timed = Sequence[Sequence[Mapping[str, Any]]]
 #: (length, width, heads) of a cell that is over in well under a millisecond, and of one of some milliseconds.
 SIZES = ((128, 64, 1), (1024, 256, 4))
 SIDES = 2  # processes that stand on each side of A/A
 TELLING = 0.05  # the part by which two measurements of the same may differ
 ENOUGH = 0.9  # of the fastest provider's rate: below, another one is worth asking for
+CALM = 0.8  # of the samples; below, a run has many to take again
 _DTYPES = ("float32", "bfloat16")
 _STOP = "stop what else runs, or compare counts (FLOPs, alloc_bytes), which have no noise"
 _ELSEWHERE = (
@@ -47,8 +52,8 @@ class Rehearsal(ExitStack):
         self._threads = usable_cores()
         return self
 
-    def noise(self) -> Finding:
-        """A/A: the same cell measured as if it were two, each in processes of its own, in turns."""
+    def times(self) -> Iterator[Finding]:
+        """How calm the cores are, and A/A: a cell measured as if it were two, in processes of their own."""
         baseline = Suite().baseline
         cells = [Cell(mechanism=baseline, seq=n, dim=d, heads=h, threads=self._threads) for n, d, h in SIZES]
         try:
@@ -56,8 +61,12 @@ class Rehearsal(ExitStack):
             timed = [[self._time(cell, process) for process in range(2 * SIDES)] for cell in cells]
         except EffbenchError as error:
             means, remedy = "nothing can be timed", "see that effbench run quick works"
-            return Finding("noise floor", "absent", found=str(error), means=means, remedy=remedy)
-        return noise_of(cells, timed)
+            yield Finding("noise floor", "absent", found=str(error), means=means, remedy=remedy)
+            return
+        paces = recall(environment.digest(environment.facts(self.torch_facts())))
+        best_s = best_of(paces, self._threads, timed)
+        yield pace_of(timed, best_s)
+        yield noise_of(cells, timed, best_s)
 
     def _time(self, cell: Cell, process: int) -> Mapping[str, Any]:
         """The answer of one process of its own."""
@@ -85,9 +94,40 @@ class Rehearsal(ExitStack):
         return dict(outcome.answer.get("torch", {}))
 
 
-def noise_of(cells: Sequence[Cell], timed: Sequence[Sequence[Mapping[str, Any]]]) -> Finding:
-    """The finding of A/A from the answers of every cell's processes: A's and B's in turns."""
-    parted = [_parted([answer["time"]["samples_s"] for answer in answers]) for answers in timed]
+def best_of(paces: Paces, threads: int, timed: Timed) -> float | None:
+    """Seconds of the fixed work beside the samples at its best, by these and by earlier runs."""
+    for answers in timed:
+        for answer in answers:
+            paces.learn(threads, answer["time"]["pace_s"])
+    return paces.best(threads)
+
+
+def pace_of(timed: Timed, best_s: float | None) -> Finding:
+    """The finding of what stands beside the samples: how many were taken with the cores fully at hand."""
+    times = [answer["time"] for answers in timed for answer in answers]
+    share = sum(len(_calm(time, best_s)) for time in times) / sum(len(time["samples_s"]) for time in times)
+    slowest = max(median(time["pace_s"]) for time in times)
+    found = (
+        f"{share:.0%} of the samples were calm; a fixed work takes {1e6 * (best_s or 0):.3g} µs at best and "
+        f"took up to {1e6 * slowest:.3g} µs in a visit"
+    )
+    if share >= CALM:
+        means = "times are those of cores that nobody else uses"
+        return Finding("pace of the cores", "ok", found=found, means=means)
+    means = "a neighbour on the same physical cores, a lower clock, or threads that waited for a core"
+    remedy = "effbench run --patience 10m waits for calm at the end of a run; or measure at another hour"
+    return Finding("pace of the cores", "limited", found=found, means=means, remedy=remedy)
+
+
+def noise_of(cells: Sequence[Cell], timed: Timed, best_s: float | None = None) -> Finding:
+    """The finding of A/A from the answers of every cell's processes: A's and B's in turns.
+
+    By their calm samples, as in a run; by all of those who have none.
+    """
+    parted = [
+        _parted([_calm(answer["time"], best_s) or answer["time"]["samples_s"] for answer in answers])
+        for answers in timed
+    ]
     found = "; ".join(
         f"{cell.mechanism} at {cell.seq} × {cell.dim}: {middle * 1e3:.3g} ms, A and B part by "
         f"{difference:.1%}, processes by {spread:.1%}"
@@ -127,6 +167,10 @@ def products_of(answer: Mapping[str, Any]) -> Finding:
     means = f"torch's own products reach {', '.join(slow)}"
     remedy = "--gemm auto lets the built-in mechanisms use the faster one"
     return Finding(name, "limited", found=found, means=means, remedy=remedy)
+
+
+def _calm(time: Mapping[str, Any], best_s: float | None) -> list[float]:
+    return calm_samples(time["samples_s"], time.get("pace_s"), time.get("waited"), best_s)
 
 
 def _parted(processes: list[list[float]]) -> tuple[float, float, float]:

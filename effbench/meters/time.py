@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
+from effbench.calm import ENOUGH, STEADY, is_calm, steady
 from effbench.meters.clocks import Clock, clock_of
+from effbench.meters.cores import Beside, Cores
 
 try:  # Windows has no resource module: faults stay unknown there
     import resource
@@ -23,6 +24,7 @@ except ImportError:
 
 BLOCK = 1e-3  # seconds: below it the clock's own cost and the scheduler's show
 MAX_SAMPLES = 60
+PATIENCE = 3  # times the wanted seconds that samples may take where the cores were not fully at hand
 COSTLY = 5.0  # seconds of a first call from which it serves as warm-up of the only timed pass
 SLOW = 0.3  # seconds of a first call after which only passes that took new memory are warm-up
 NEW_PAGES, NEW_PASSES = 1024, 4  # faults that make a slow pass a warm-up, and how many there may be
@@ -33,7 +35,6 @@ TICK_EVERY = 1.0  # seconds
 WARM_BLOCKS = 5
 WARM_MIN = 0.1
 WARM_LIMIT = 0.3
-STEADY = 1.1
 
 
 def measure(
@@ -45,6 +46,7 @@ def measure(
     warm: Callable[[], Any],
     tick: Callable[[], Any],
     device: str = "cpu",
+    best_s: float | None = None,
 ) -> dict[str, Any]:
     """Times ``call(i)``, one pass on the i-th input of a ring of different values.
 
@@ -52,13 +54,16 @@ def measure(
     pass must do. The same holds for a first call of over 5 s, which is then the warm-up; after one of
     over 0.3 s passes are warm-up until one takes no new pages from the system, four at most, and as many
     samples must do as fit into 1.5 s, two at least. ``tick()`` comes before every pass that may be long, else
-    at most once a second, always outside timed sections.
+    at most once a second, always outside timed sections. On a CPU the cores are watched beside every
+    sample (``Cores``, with ``threads`` as torch has them; ``best_s`` is its work at its best): samples taken
+    while they were not fully at hand do not count towards those wanted, and have up to three times as long.
 
     Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (one
     pass had to do), ``unsteady`` (the medians of the first and last third differ by over 10 %).
     """
     clock = clock_of(device)
-    ring = Passes(call, clock, tick)
+    cores = Cores(best_s) if device == "cpu" else None
+    ring = Passes(call, clock, tick, cores, best_s)
     first_call_s: float | None = None
     with no_collection():
         if single:
@@ -84,25 +89,22 @@ def measure(
         cold = None if single else clock.cold_samples(call, ring.done)
     return {
         "samples_s": samples,
+        "pace_s": [beside.pace_s for beside in ring.beside] or None,
+        "waited": [beside.waited for beside in ring.beside] or None,
         "device_samples_s": clock.device_samples or None,
         "cold_device_samples_s": cold,
         "first_call_s": first_call_s,
         "compile_s": None,
         "minor_faults": None if faults is None or after is None else (after - faults) / passes,
         "method": clock.method,
-        "flags": flags_of(samples),
+        "flags": flags_of(calm if len(calm := ring.calm(samples)) >= ENOUGH else samples),
     }
 
 
 def flags_of(samples: list[float]) -> list[str]:
     """What a reader must know about a series before trusting its median."""
     flags = ["few-samples"] if len(samples) < 2 else []
-    third = len(samples) // 3
-    if third >= 3:
-        early, late = median(samples[:third]), median(samples[-third:])
-        if max(early, late) > STEADY * min(early, late):
-            flags.append("unsteady")
-    return flags
+    return flags if steady(samples) else [*flags, "unsteady"]
 
 
 @dataclass
@@ -112,6 +114,9 @@ class Passes:
     call: Callable[[int], Any]
     clock: Clock
     tick: Callable[[], Any]
+    cores: Cores | None = None
+    best_s: float | None = None
+    beside: list[Beside] = field(default_factory=list)  # of each block that was kept
     done: int = 0
     ticked: float = field(default=float("-inf"))
 
@@ -124,9 +129,20 @@ class Passes:
         """Seconds of a block; a tick before it if the last is a second old."""
         if time.monotonic() - self.ticked >= TICK_EVERY:
             self.before_long_pass()
+        if keep and self.cores:
+            self.cores.begin()
         seconds = self.clock.block(self.call, self.done, passes, keep=keep)
+        if keep and self.cores:
+            self.beside.append(self.cores.end(seconds))
         self.done += passes
         return seconds
+
+    def calm(self, values: list[float], first: int = 0) -> list[float]:
+        """Those, one a kept block from ``first`` on, for which the cores were fully at hand."""
+        if self.cores is None:
+            return values
+        beside = zip(values, self.beside[first:], strict=True)
+        return [value for value, (pace_s, waited) in beside if is_calm(pace_s, waited, self.best_s)]
 
     def run_long(self, *, keep: bool = False) -> float:
         """Seconds of one pass that may be long."""
@@ -154,7 +170,7 @@ class Passes:
         A warm heap grows for some passes, since what they freed does not fit the next one's requests.
         """
         for _ in range(NEW_PASSES):
-            self.clock.device_samples.clear()
+            self._forget_from(0)
             before = minor_faults()
             seconds = self.block(1, keep=True)
             after = minor_faults()
@@ -163,21 +179,36 @@ class Passes:
         return seconds
 
     def sample(self, estimate: float, min_samples: int, min_time: float) -> tuple[list[float], int]:
-        """Seconds a pass of each block, and all passes run; a block under a millisecond is drawn again."""
+        """Seconds a pass of each block, and all passes run; a block under a millisecond is drawn again.
+
+        Ends with as many calm blocks, of as many seconds, as are wanted; else when patience does.
+        """
         samples: list[float] = []
-        before, total = self.done, 0.0
+        blocks: list[float] = []  # seconds of each
+        before, kept = self.done, len(self.beside)
+
+        def enough(blocks: list[float]) -> bool:
+            lasting = sum(blocks) >= min_time or len(blocks) >= MAX_SAMPLES
+            return len(blocks) >= min_samples and lasting
+
         passes = passes_for(estimate)
-        while len(samples) < min_samples or (total < min_time and len(samples) < MAX_SAMPLES):
+        while not enough(blocks) or (
+            sum(blocks) < PATIENCE * min_time and not enough(self.calm(blocks, kept))
+        ):
             seconds = self.block(passes, keep=True)
             if seconds < BLOCK:
                 passes = max(passes + 1, passes_for(seconds / passes))
-                del self.clock.device_samples[len(samples) :]
+                self._forget_from(kept + len(samples))
                 continue
             samples.append(seconds / passes)
-            total += seconds
+            blocks.append(seconds)
             if len(samples) == 1 and min_time / MAX_SAMPLES > seconds:
                 passes = passes_for(seconds / passes, min_time / MAX_SAMPLES)
         return samples, self.done - before
+
+    def _forget_from(self, block: int) -> None:
+        """What was kept beside blocks that do not count after all."""
+        del self.clock.device_samples[block:], self.beside[block:]
 
 
 def passes_for(seconds: float, block: float = BLOCK) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from effbench.meters import clocks
 from effbench.meters import time as meter
+from effbench.meters.cores import Beside
 
 
 class FakeTime:
@@ -48,9 +49,24 @@ class Passes:
         return [entry for entry in self.log if isinstance(entry, int)]
 
 
+class CalmCores:
+    """Always as fast as they can be."""
+
+    def __init__(self, best_s=None):
+        self.slow = 0
+
+    def begin(self):
+        pass
+
+    def end(self, seconds):
+        self.slow = max(0, self.slow - 1)
+        return Beside(2.0 if self.slow else 1.0, 0.0)
+
+
 @pytest.fixture
 def clock(monkeypatch):
     clock = FakeTime()
+    monkeypatch.setattr(meter, "Cores", CalmCores)
     monkeypatch.setattr(meter, "time", clock)
     monkeypatch.setattr(clocks, "time", clock)
     return clock
@@ -215,3 +231,30 @@ def test_real_time_is_in_seconds():
     assert min(result["samples_s"]) >= 0.002
     assert sum(result["samples_s"]) < time.perf_counter() - begin
     assert result["device_samples_s"] is None
+
+
+class SlowCores(CalmCores):
+    """Slow beside the first blocks, so many as ``FOR`` says."""
+
+    FOR = 0
+
+    def __init__(self, best_s=None):
+        super().__init__(best_s)
+        self.slow = self.FOR + 1
+
+
+@pytest.mark.parametrize(("slow", "taken"), [(0, 5), (3, 8), (100, 15)])
+def test_what_slow_cores_spoil_is_made_up_for_within_limits(clock, monkeypatch, slow, taken):
+    monkeypatch.setattr(SlowCores, "FOR", slow)
+    monkeypatch.setattr(meter, "Cores", SlowCores)
+    found = meter.measure(
+        Passes(clock, 0.04).call,
+        min_samples=5,
+        min_time=0.19,
+        single=False,
+        warm=lambda: None,
+        tick=lambda: None,
+        best_s=1.0,
+    )
+    assert len(found["samples_s"]) == len(found["pace_s"]) == len(found["waited"]) == taken
+    assert sum(pace > 1 for pace in found["pace_s"]) == min(slow, taken)

@@ -1,0 +1,60 @@
+"""Which samples of a time were taken while the cores were fully at hand: pure functions, no clock.
+
+On a rented machine a neighbour on the other thread of the same physical core takes a third of its speed for
+seconds, and no counter of the system shows it. So a small fixed work is timed beside every sample
+(``meters/cores``): where it took longer than it does at best, or where threads waited for a core, the sample
+says what the machine did and not what the mechanism costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+#: The fixed work may take so many times its best, and threads may wait for such a share of a sample.
+SLOWER, WAITED = 1.12, 0.02
+#: So many calm samples speak for a process; the only sample of a costly pass does, too.
+ENOUGH = 2
+#: The medians of the first and the last third of a steady series are no further apart.
+STEADY = 1.1
+#: The best is what one in so many readings reaches: a single one may be luck.
+BEST = 10
+
+
+def best(readings: Sequence[float]) -> float | None:
+    """Seconds of the fixed work at its best; None without readings."""
+    return sorted(readings)[len(readings) // BEST] if readings else None
+
+
+def is_calm(pace_s: float | None, waited: float | None, best_s: float | None) -> bool:
+    """Whether the cores were fully at hand.
+
+    Args:
+        pace_s: seconds of the fixed work beside the sample; None where it was not done.
+        waited: share of the sample for which its threads waited for a core; None where nobody knows.
+        best_s: seconds of the fixed work at its best; None while nobody knows.
+    """
+    return (waited or 0.0) <= WAITED and (pace_s is None or best_s is None or pace_s <= SLOWER * best_s)
+
+
+def calm_samples(
+    samples: Sequence[float],
+    paces: Sequence[float | None] | None,
+    waits: Sequence[float | None] | None,
+    best_s: float | None,
+) -> list[float]:
+    """The samples taken while the cores were at hand; all where nothing was noted beside them."""
+    if not paces:
+        return list(samples)
+    waits = waits or [None] * len(paces)
+    beside = zip(samples, paces, waits, strict=True)
+    return [sample for sample, pace, waited in beside if is_calm(pace, waited, best_s)]
+
+
+def steady(samples: Sequence[float]) -> bool:
+    """Whether a series neither drifts nor jumps, as far as its first and its last third tell."""
+    third = len(samples) // 3
+    if third < 3:
+        return True
+    early, late = median(samples[:third]), median(samples[-third:])
+    return max(early, late) <= STEADY * min(early, late)

@@ -1,0 +1,72 @@
+"""Which samples speak for a cell: one group a process, of those taken while the cores were fully at hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from effbench.calm import ENOUGH, calm_samples, steady
+from effbench.record import Record
+
+#: By threads, seconds of the fixed work beside the samples at its best.
+Best = Mapping[int, float]
+#: Doubts about samples, which those that have no say do not arouse.
+_LOADED, _UNSTEADY = "loaded", "unsteady"
+
+
+def groups_of(visits: Sequence[Record], best_s: Best) -> list[list[float]]:
+    """Samples in seconds, one list a process; visits that name no process are one each.
+
+    The calm ones (``effbench.calm``) of each process that has enough of them; all, where no process has.
+    """
+    calm = [samples for samples in map(_calm(best_s), _by_process(visits)) if samples]
+    return calm or [[s for visit in own for s in _samples(visit)] for own in _by_process(visits)]
+
+
+def slowed(visits: Sequence[Record], best_s: Best, wanted: int = 1) -> list[int]:
+    """The processes of a cell without enough calm samples, each by the round that it was first asked in.
+
+    None where so many as ``wanted`` have enough.
+    """
+    calm, processes = _calm(best_s), _by_process(visits)
+    found = [own[0].round for own in processes if not calm(own)]
+    return found if len(processes) - len(found) < wanted else []
+
+
+def flags_of(visits: Sequence[Record], best_s: Best) -> list[str]:
+    """The flags of all visits; what doubts samples only where these have a say."""
+    calm, none = _calm(best_s), bool(slowed(visits, best_s))
+    found: list[str] = []
+    for visit in visits:
+        flags = visit.flags
+        if not none and visit.time and visit.time.pace_s:
+            speaking = calm([visit])
+            flags = [flag for flag in flags if flag != _UNSTEADY and (speaking or flag != _LOADED)]
+            flags += [] if steady(speaking) else [_UNSTEADY]
+        found += flags
+    return list(dict.fromkeys(found))
+
+
+def _by_process(visits: Sequence[Record]) -> list[list[Record]]:
+    """The visits with samples of a cell that is ok, one list a process."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for visit in visits:
+        if visits[0].status == "ok" and _samples(visit):
+            found[visit.process or f"round {visit.round}"].append(visit)
+    return list(found.values())
+
+
+def _calm(best_s: Best) -> Callable[[Sequence[Record]], list[float]]:
+    """Gives the calm samples of one process' visits, if they are enough to speak for it."""
+
+    def samples(own: Sequence[Record]) -> list[float]:
+        best = best_s.get(own[0].cell["threads"])
+        times = [visit.time for visit in own if visit.time]
+        calm = [s for t in times for s in calm_samples(t.samples_s, t.pace_s, t.waited, best)]
+        return calm if len(calm) >= min(ENOUGH, sum(len(time.samples_s) for time in times)) else []
+
+    return samples
+
+
+def _samples(visit: Record) -> list[float]:
+    return visit.time.samples_s if visit.time else []

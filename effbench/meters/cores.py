@@ -1,0 +1,91 @@
+"""What the cores give beside a timed block: how long a fixed work takes on them, and who waited for one."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+_GRAIN = 32768  # elements that torch gives a thread at least; in place they stay in its own cache
+_GOOD = 1.05  # times the best: such a reading needs no other
+_LONG_S = 2e-3  # beside other processes a single reading may take as long as they please
+_READINGS = 24  # half a millisecond: so long a clock takes to rise again after passes that waited for memory
+
+
+class Beside(NamedTuple):
+    """Of one block: ``pace_s`` as slow as before or after it, and the share of it that threads waited."""
+
+    pace_s: float | None
+    waited: float | None
+
+
+class Cores:
+    """Watches blocks that compute with torch's threads, from outside of what is timed.
+
+    The fixed work is arithmetic in the cache, since a neighbour on the same physical core takes just that;
+    what only waits for results would not feel it.
+    """
+
+    def __init__(self, best_s: float | None = None) -> None:
+        """``best_s``: the work at its best, as far as known."""
+        self._threads = torch.get_num_threads()
+        self._work = torch.zeros(self._threads * _GRAIN)
+        self._good_s = _GOOD * (best_s or 0.0)
+        self._stats: list[int] | None = None  # open files, one a thread
+        self._before = Beside(None, None)
+
+    def begin(self) -> None:
+        """Look at the cores just before a block."""
+        if self._stats is None:
+            self._stats = _open_stats()
+        self._before = Beside(self.pace(), self._waiting())
+
+    def end(self, seconds: float) -> Beside:
+        """Look at them just after a block of so many seconds."""
+        now, before = self._waiting(), self._before.waited
+        waited = None if now is None or before is None else (now - before) / max(seconds, 1e-9)
+        paces = [pace for pace in (self._before.pace_s, self.pace()) if pace is not None]
+        return Beside(max(paces, default=None), waited)
+
+    def pace(self) -> float | None:
+        """Seconds that the fixed work takes: the fastest of some readings, or the first good one.
+
+        None where somebody changed torch's number of threads, since the work would be another.
+        """
+        if torch.get_num_threads() != self._threads:
+            return None
+        least, begun = float("inf"), time.perf_counter()
+        self._work.sigmoid_()  # comes back into the cache
+        for _ in range(_READINGS):
+            start = time.perf_counter()
+            self._work.sigmoid_()
+            now = time.perf_counter()
+            least = min(least, now - start)
+            if least <= self._good_s or now - begun > _LONG_S:
+                break
+        return least
+
+    def _waiting(self) -> float | None:
+        """Seconds that the threads of this process have been ready to run without a core so far.
+
+        None where the system does not say, or a thread has ended, as when what is timed changes their number.
+        """
+        try:
+            waits = [int(os.pread(file, 80, 0).split()[1]) for file in self._stats or ()]
+        except OSError:
+            return None
+        return sum(waits) / 1e9 if waits else None
+
+
+def _open_stats(folder: Path = Path("/proc/self/task")) -> list[int]:
+    """The scheduler's account of each thread; none where the system keeps none.
+
+    They stay open to the end of the process, which is near: opening one takes longer than reading it.
+    """
+    try:
+        return [os.open(thread / "schedstat", os.O_RDONLY) for thread in folder.iterdir()]
+    except OSError:
+        return []

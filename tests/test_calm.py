@@ -1,0 +1,133 @@
+"""Which samples were taken while the cores were at hand, and which of a cell's have a say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effbench.calm import SLOWER, best, calm_samples, is_calm, steady
+from effbench.frame import build_run
+from effbench.groups import flags_of, groups_of, slowed
+from effbench.paces import Paces, recall, remember
+from effbench.record import Record, Time
+from effbench.reports._methods import methods
+from tests.synthetic import make_cell, make_info, measured
+
+CELL = make_cell()
+BEST = {2: 1e-5}
+QUICK, SLOW = 1.05e-5, 1.4e-5
+
+
+def visit(samples: list[float], paces: list[float] | None, **changes: Any) -> Record:
+    """A visit to the cell whose samples were taken while the cores worked so fast."""
+    return measured(CELL, [], time=Time(samples_s=samples, pace_s=paces), **changes)
+
+
+@given(st.lists(st.floats(1e-6, 1e-3), min_size=1))
+def test_the_best_is_reached_by_a_tenth_and_not_luck(readings: list[float]) -> None:
+    found = best(readings)
+    assert found is not None
+    assert min(readings) <= found <= max(readings)
+    assert sum(reading <= found for reading in readings) >= len(readings) / 10
+
+
+def test_without_readings_there_is_no_best() -> None:
+    assert best([]) is None
+    assert is_calm(1.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("pace", "waited", "calm"),
+    [(1.0, 0.0, True), (SLOWER, None, True), (SLOWER + 0.01, 0.0, False), (1.0, 0.03, False)],
+)
+def test_a_slow_core_and_a_wait_for_one_disturb(pace: float, waited: float | None, calm: bool) -> None:
+    assert is_calm(pace, waited, 1.0) is calm
+
+
+def test_where_nothing_was_noted_all_samples_count() -> None:
+    assert calm_samples([1.0, 2.0], None, None, 1e-5) == [1.0, 2.0]
+    assert calm_samples([1.0, 2.0], [2e-5, 1e-5], [0.0, None], 1e-5) == [2.0]
+
+
+def test_a_series_that_drifts_is_not_steady() -> None:
+    assert steady([1.0] * 9)
+    assert not steady([1.0] * 3 + [1.1] * 3 + [1.2] * 3)
+    assert steady([1.0, 2.0])  # too few to tell
+
+
+def test_a_process_speaks_by_its_calm_samples() -> None:
+    first = visit([1.0, 1.1, 1.5], [QUICK, QUICK, SLOW], process="a")
+    second = visit([1.6, 1.7], [SLOW, SLOW], process="b", round=1)
+    assert groups_of([first, second], BEST) == [[1.0, 1.1]]
+    assert slowed([first, second], BEST) == []
+    assert slowed([first, second], BEST, wanted=2) == [1]
+    again = visit([1.05, 1.06], [QUICK, QUICK], process="b", round=2)
+    assert groups_of([first, second, again], BEST) == [[1.0, 1.1], [1.05, 1.06]]
+    assert slowed([first, second, again], BEST, wanted=2) == []
+
+
+def test_without_any_calm_sample_all_speak_and_the_row_says_so() -> None:
+    visits = [visit([1.5, 1.6], [SLOW, SLOW]), visit([1.7], [SLOW], round=1, process="b")]
+    assert groups_of(visits, BEST) == [[1.5, 1.6], [1.7]]
+    assert slowed(visits, BEST) == [0, 1]
+    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    (row,) = build_run(Path(), info, visits).frame.to_dict("records")
+    assert "slowed" in row["flags"]
+    assert row["samples"] == 3
+
+
+def test_a_report_says_how_many_samples_have_no_say() -> None:
+    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    run = build_run(Path(), info, [visit([1.0, 1.1, 1.5], [QUICK, QUICK, SLOW])])
+    assert "Of 3 samples 1 were taken while the cores worked below their best" in methods(run)
+    calm = build_run(Path(), info, [visit([1.0, 1.1], [QUICK, QUICK])])
+    assert "below their best" not in methods(calm)
+
+
+def test_the_single_pass_of_a_costly_cell_may_be_calm() -> None:
+    assert groups_of([visit([9.0], [QUICK])], BEST) == [[9.0]]
+    assert not slowed([visit([9.0], [QUICK])], BEST)
+    assert slowed([visit([9.0, 9.1], [QUICK, SLOW])], BEST)  # one of two is not enough
+
+
+def test_doubts_about_samples_without_a_say_are_dropped() -> None:
+    calm = visit([1.0] * 9, [QUICK] * 9, flags=["unsteady"])
+    beside = visit([1.5] * 9, [SLOW] * 9, flags=["loaded", "page-faults"], process="b", round=1)
+    assert flags_of([calm, beside], BEST) == ["page-faults"]
+    assert flags_of([beside], BEST) == ["loaded", "page-faults"]
+    drifting = visit([1.0] * 3 + [1.1] * 3 + [1.2] * 3, [QUICK] * 9)
+    assert flags_of([drifting], BEST) == ["unsteady"]
+
+
+def test_paces_are_kept_from_run_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    paces = Paces()
+    paces.learn(2, [1e-5] * 20)
+    paces.learn(1, [1e-5] * 3)  # too few to be worth it
+    remember("here", paces)
+    again = recall("here")
+    assert again.all() == {2: 1e-5}
+    again.learn(2, [2e-5] * 20)
+    assert again.best(2) == 1e-5  # the run alone would not know that it was slow
+    assert again.best(8) is None
+    assert recall("elsewhere").all() == {}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"here": 1}', '{"here": {"2": ["x"]}}'])
+def test_a_damaged_memory_of_paces_is_none(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "effbench" / "paces.json"
+    file.parent.mkdir()
+    file.write_text(content)
+    assert recall("here").all() == {}
+    paces = Paces()
+    paces.learn(2, [1e-5] * 20)
+    remember("here", paces)
+    assert json.loads(file.read_text()) == {"here": {"2": [1e-5]}}
