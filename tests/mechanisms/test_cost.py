@@ -107,6 +107,15 @@ def test_memory_is_linear(name, causal, train):
     assert large <= 2.1 * small
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", ["aft-full", "aft-local", "synthesizer-random", "synthesizer-mixture"])
+def test_a_map_that_is_a_parameter_is_never_held_twice(name, causal):
+    """Forward: backward holds its gradient."""
+    options = {"rank": None} if name.startswith("aft") else {}
+    small, large = (cost(name, n, d=256, causal=causal, **options)[0] for n in (2048, 4096))
+    assert large <= 2.1 * small
+
+
 def test_written_out_attention_is_not_linear_in_memory():
     """The ledger can tell."""
     small, large = (cost("mha", n)[0] for n in (1024, 2048))
