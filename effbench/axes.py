@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -107,7 +108,7 @@ class Axes(BaseModel):
     @classmethod
     def _device(cls, value: list[str] | None) -> list[str] | None:
         for word in value or ():
-            if word.partition(":")[0] not in ("cpu", "cuda"):
+            if not re.fullmatch(r"cpu|cuda(:\d+)?", word):
                 raise ValueError(f"{word!r} is none of cpu, cuda, cuda:N")
         return value
 

@@ -147,12 +147,12 @@ def _exp_rate(size: int, device: str, conditions: Conditions) -> dict[str, Any]:
 def _once(call: Callable[[], Any], device: str, calls: int = 1) -> float:
     """Seconds a call over some calls."""
     if device != "cpu":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     start = time.perf_counter()
     for _ in range(calls):
         call()
     if device != "cpu":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return (time.perf_counter() - start) / calls
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -33,6 +34,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+#: For which the system does not let a file be written or read: nobody's bug, so no traceback.
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 Text = options.Text
 _option = options.option
@@ -291,6 +295,10 @@ def main() -> None:
         sys.exit(_say(error, NOTHING))
     except EffbenchError as error:
         sys.exit(_say(error, USAGE))
+    except OSError as error:
+        if error.errno not in _REFUSALS or not error.filename:
+            raise
+        sys.exit(_say(f"{error.filename}: {error.strerror}", USAGE))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except typer.TyperException as error:

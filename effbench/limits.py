@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from effbench.errors import EffbenchError
+
 
 def limit_memory(budget: int, device: str) -> None:
     """Let the process take so many bytes of a device's memory, of a CPU's so many more than it has.
@@ -20,6 +22,9 @@ def _limit_cuda(budget: int, device: str) -> None:
     """What torch takes; the driver reserves host memory by the terabyte, which must then not be limited."""
     import torch
 
+    if not torch.cuda.is_available():
+        built = "finds no GPU" if torch.version.cuda else "is not built for CUDA"
+        raise EffbenchError(f"device {device}: torch {torch.__version__} {built}; effbench doctor says more")
     index = torch.device(device).index or 0
     torch.cuda.set_device(index)
     total = torch.cuda.get_device_properties(index).total_memory

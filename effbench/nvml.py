@@ -66,7 +66,8 @@ def states() -> list[dict[str, Any]]:
 def state(uuid: str) -> dict[str, Any] | None:
     """Clocks in MHz, degrees Celsius, watts, bytes in use by all, and reasons (``held``) of one GPU.
 
-    ``uuid`` as NVML has it ("GPU-..."): CUDA may number devices otherwise. None where NVML does not answer.
+    ``uuid`` as NVML has it ("GPU-..."): CUDA may number devices otherwise. None where NVML does not answer;
+    of a GPU that does not tell everything (a laptop's its watts, a part of one its clocks) what it does not.
     """
     try:
         with _opened() as nvml:
@@ -75,17 +76,29 @@ def state(uuid: str) -> dict[str, Any] | None:
         return None
 
 
+def held(state: dict[str, Any] | None) -> set[str]:
+    """What holds a GPU down, as far as its state tells."""
+    return set((state or {}).get("held") or ())
+
+
 def _state(nvml: Any, handle: Any) -> dict[str, Any]:
-    bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    held = {words for name, words in REASONS.items() if bits & getattr(nvml, _BIT + name)}
+    def told(question: str, *about: Any) -> Any:
+        try:
+            return getattr(nvml, f"nvmlDeviceGet{question}")(handle, *about)
+        except nvml.NVMLError_NotSupported:
+            return None
+
+    bits, watts, memory = map(told, ("CurrentClocksThrottleReasons", "PowerUsage", "MemoryInfo"))
     return {
-        "sm_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
-        "max_sm_mhz": nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM),
-        "memory_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
-        "degrees": nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
-        "watts": nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        "used_bytes": int(nvml.nvmlDeviceGetMemoryInfo(handle).used),
-        "held": sorted(held),
+        "sm_mhz": told("ClockInfo", nvml.NVML_CLOCK_SM),
+        "max_sm_mhz": told("MaxClockInfo", nvml.NVML_CLOCK_SM),
+        "memory_mhz": told("ClockInfo", nvml.NVML_CLOCK_MEM),
+        "degrees": told("Temperature", nvml.NVML_TEMPERATURE_GPU),
+        "watts": None if watts is None else watts / 1000,
+        "used_bytes": None if memory is None else int(memory.used),
+        "held": None
+        if bits is None
+        else sorted({words for name, words in REASONS.items() if bits & getattr(nvml, _BIT + name)}),
     }
 
 

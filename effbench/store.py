@@ -8,9 +8,11 @@ as a whole. One run at a time writes to a folder; readers need no lock.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,30 +32,36 @@ class Store:
         """Creates and locks the folder.
 
         Raises:
-            BadInput: another run is writing there, or the path is no folder.
+            BadInput: another run is writing there, the path is no folder, or nothing can be written there.
         """
         self.folder = Path(folder)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with _written(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock = _locked(self.folder)
         except (FileExistsError, NotADirectoryError) as error:
             raise BadInput(f"{self.folder} is a file; --out needs a folder") from error
-        self._lock = _locked(self.folder)
         try:
-            _repair(self.folder / RECORDS)
-            self._records = (self.folder / RECORDS).open("ab", buffering=0)
+            with _written(self.folder / RECORDS):
+                _repair(self.folder / RECORDS)
+                self._records = (self.folder / RECORDS).open("ab", buffering=0)
         except BaseException:
             os.close(self._lock)
             raise
 
     def append(self, record: Record) -> None:
-        """Writes one record; when this returns, the operating system has all of it."""
+        """Writes one record; when this returns, the operating system has all of it.
+
+        Raises:
+            BadInput: the system does not take it (a full disk); the records before it are as they were.
+        """
         line = record.line().encode() + b"\n"
         start = os.fstat(self._records.fileno()).st_size
         try:
-            written = self._records.write(line)
-            if written != len(line):
-                raise OSError(f"{self.folder / RECORDS}: {written} of {len(line)} bytes written; disk full?")
-        except OSError:
+            with _written(self.folder / RECORDS):
+                if self._records.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except BadInput:
             with contextlib.suppress(OSError):
                 self._records.truncate(start)
             raise
@@ -67,14 +75,20 @@ class Store:
         return read_info(self.folder) if (self.folder / INFO).exists() else None
 
     def write_info(self, info: dict[str, Any]) -> None:
-        """Replaces ``run.json`` as a whole: a reader sees the old one or the new one."""
+        """Replaces ``run.json`` as a whole: a reader sees the old one or the new one, also after BadInput."""
         draft = self.folder / f"{INFO}.tmp"
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(info, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, self.folder / INFO)
+        try:
+            with _written(self.folder / INFO):
+                with draft.open("w", encoding="utf-8") as file:
+                    json.dump(info, file, indent=1, ensure_ascii=False)
+                    file.write("\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(draft, self.folder / INFO)
+        except BadInput:
+            with contextlib.suppress(OSError):  # a full disk has room for something better
+                draft.unlink(missing_ok=True)
+            raise
 
     def clear(self) -> None:
         """Starts over: forgets every record and ``run.json``."""
@@ -94,6 +108,20 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """What keeps a file or folder from being written is told with the remedy; a file in its place is not."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be written: {error.strerror or error}; "
+            "what it holds is kept: go on when it can be, or give another folder with --out"
+        ) from error
 
 
 def read_records(folder: Path | str) -> list[Record]:

@@ -217,7 +217,7 @@ def load_suite(name: str) -> tuple[str, Suite]:
         path = Path(name)
         if not path.is_file():
             raise BadInput(f"there is no file {name}")
-        return path.stem, _from_file(path.read_text(), name, path.parent)
+        return path.stem, _from_file(_text(path), name, path.parent)
     known = built_in()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
@@ -252,6 +252,15 @@ def make_suite(data: Mapping[str, Any], where: str) -> Suite:
         return Suite.model_validate(data)
     except ValidationError as error:
         raise BadInput(f"{where}: {explain(error, Suite, axes=Axes, sweep=Sweep)}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not TOML: {error}") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _from_file(text: str, where: str, folder: Path) -> Suite:

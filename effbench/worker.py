@@ -153,8 +153,8 @@ def _time(visit: Visit) -> dict[str, Any]:
     flags = measured.pop("flags", [])
     flags += ["loaded"] if others.disturb else []
     flags += ["other-threads"] if torch.get_num_threads() != cell.threads else []
-    flags += ["throttled"] if after and set(after["held"]) - {nvml.POWER} else []
-    flags += ["power-limited"] if after and nvml.POWER in after["held"] else []
+    flags += ["throttled"] if nvml.held(after) - {nvml.POWER} else []
+    flags += ["power-limited"] if nvml.POWER in nvml.held(after) else []
     quick = min(measured["samples_s"]) < _QUICK_S
     if quick and not cell.compile:  # compiled code would be compiled anew
         torch.set_num_threads(1)  # what is not timed need not wait for threads, long on a busy machine

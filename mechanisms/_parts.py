@@ -133,10 +133,14 @@ def occurs(flags: Tensor) -> bool:
 def eager(operator: Callable[..., Any]) -> Callable[..., Any]:
     """An operator that looks at values: it breaks torch.compile's graph and takes no part in autocast."""
 
+    uncompiled: list[Callable[..., Any]] = []  # made on demand: it imports a second's worth of modules
+
     @functools.wraps(operator)
     def run(*args: Any, **options: Any) -> Any:
         if torch.compiler.is_compiling():
-            return _uncompiled(run)(*args, **options)
+            if not uncompiled:  # a list and no functools.cache, which the compiler passes by at every call
+                uncompiled.append(torch.compiler.disable(run))
+            return uncompiled[0](*args, **options)
         with _without_autocast(args[0]):
             return operator(*args, **options)
 
@@ -158,11 +162,6 @@ def plain_backward(function: Callable[..., Any]) -> Callable[..., Any]:
 def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     kind = x.device.type  # shapes alone, on "meta", know no autocast
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
-
-
-@functools.cache
-def _uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compiler.disable(function)  # on demand: it imports a second's worth of modules
 
 
 def tiles(n: int, size: int) -> Iterator[tuple[int, int]]:

@@ -204,7 +204,8 @@ class Work:
 def largest(left: Tensor, right: Tensor | None) -> Tensor:
     """A bound of abs(w)."""
     if right is None:
-        return left.abs().amax()
+        low, high = left.aminmax()  # abs(w) would be as large as w, [n, n]
+        return high.maximum(-low)
     return left.norm(dim=1).amax() * right.norm(dim=1).amax()
 
 

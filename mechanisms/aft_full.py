@@ -88,11 +88,7 @@ class AFTFull(_decode.Stepwise):
         return products.mm(self.position_key[first : t + 1].to(wide), self.position[t, :, None].to(wide))
 
     def _is_tame(self) -> bool:
-        if self.position_key is None:
-            bound = self.position.abs().amax()
-        else:
-            bound = self.position.norm(dim=1).amax() * self.position_key.norm(dim=1).amax()
-        return not _parts.occurs(bound > _tiles.TAME)
+        return not _parts.occurs(_tiles.largest(self.position, self.position_key) > _tiles.TAME)
 
 
 def reference(module: AFTFull, x: Tensor) -> Tensor:

@@ -52,8 +52,8 @@ class AFTLocal(AFTFull):
         rank: int | None = 64,
         gate: str = "sigmoid",
     ):
-        if window < 0:
-            raise ValueError(f"window {window}: 0 (no bias) or more is accepted")
+        if not isinstance(window, int) or window < 0:
+            raise ValueError(f"window {window!r}: a whole number is accepted, 0 (no bias) or more")
         super().__init__(shape, causal=causal, rank=rank, gate=gate)
         self.window = window
 

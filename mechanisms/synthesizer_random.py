@@ -27,6 +27,8 @@ def synthesizer_random(v: Tensor, logits: Tensor, *, causal: bool = False) -> Te
 class RandomScores(_synthesizer.Scores):
     def __init__(self, shape: Shape, *, trained: bool = True):
         super().__init__()
+        if not isinstance(trained, bool):
+            raise ValueError(f"trained {trained!r}: true or false is accepted")
         logits = torch.randn(shape.heads, shape.seq, shape.seq)
         if trained:
             self.logits = nn.Parameter(logits)

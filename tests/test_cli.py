@@ -23,6 +23,7 @@ def ran(effbench: Effbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = effbench(*words, cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "stderr").write_text(done.stderr)
+    (folder / "binary.toml").write_bytes(b"\xff\xfe")
     return folder
 
 
@@ -96,6 +97,9 @@ def test_every_command_has_help(effbench: Effbench, tmp_path: Path) -> None:
         (["run", "--mechanism", "aft-ful"], "did you mean 'aft-full'"),
         (["run", "--with", "missing.py"], "there is no file missing.py"),
         (["run", "--seq", "8..4"], "--seq: '8..4' runs backwards"),
+        (["run", "--device", "cpu:1"], "--device: 'cpu:1' is none of cpu, cuda, cuda:N"),
+        (["run", "--device", "cuda:x"], "--device: 'cuda:x' is none of"),
+        (["run", "binary.toml"], "binary.toml: not TOML: 'utf-8' codec can't decode"),
         (["run", "--mode", "fwd"], "--mode: 'fwd' is none of forward, train, decode, generate"),
         (["run", "--memory-limit", "lots"], "memory-limit: 'lots' is no amount"),
         (["run", "--cell-timeout", "0"], "cell-timeout: '0' is no amount"),
@@ -134,6 +138,19 @@ def test_bad_input_is_a_line_and_exit_code_2(
     assert ended.value.code == 2, said
     assert said.startswith("effbench: ")
     assert message in said
+
+
+def test_a_file_that_the_system_refuses_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "mixer.py")
+
+    monkeypatch.setattr("effbench.scaffold.write", refuse)
+    monkeypatch.setattr(sys, "argv", ["effbench", "new", "mixer"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, "effbench: mixer.py: Permission denied\n")
 
 
 def test_bad_input_ends_the_process_with_2_and_no_traceback(effbench: Effbench, tmp_path: Path) -> None:

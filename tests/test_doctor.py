@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from effbench import environment, perf
+from effbench import environment, nvml, perf
 from effbench.cell import Cell
 from effbench.doctor import gpu, rehearsal, system
 from effbench.doctor.finding import Finding
@@ -265,10 +265,15 @@ class NVMLError(Exception):
     pass
 
 
+class NotSupported(NVMLError):
+    pass
+
+
 def fake_nvml(reasons: int) -> SimpleNamespace:
     """NVML on a machine with one GPU."""
     return SimpleNamespace(
         NVMLError=NVMLError,
+        NVMLError_NotSupported=NotSupported,
         NVML_CLOCK_SM=1,
         NVML_CLOCK_MEM=2,
         NVML_TEMPERATURE_GPU=0,
@@ -308,6 +313,21 @@ def test_gpus(reasons: int, cuda: str | None, states: list[str], monkeypatch: py
     assert findings[1].found == "Some GPU, 80 GiB, driver 580.1"
     assert findings[2].found.startswith("1200 of 1980 MHz, 83 degrees")
     assert ("power limit; temperature" in findings[2].found) == (reasons == 36)
+
+
+def test_a_gpu_that_does_not_tell_everything_tells_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise NotSupported
+
+    silent = {"nvmlDeviceGetPowerUsage": refuse, "nvmlDeviceGetCurrentClocksThrottleReasons": refuse}
+    known = {**vars(fake_nvml(0)), **silent, "nvmlDeviceGetHandleByUUID": lambda uuid: 0}
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(**known))
+    found = nvml.state("GPU-0")
+    assert found is not None
+    assert (found["watts"], found["held"], found["degrees"]) == (None, None, 83)
+    assert nvml.held(found) == nvml.held(None) == set()
+    clocks = list(gpu.gpu_findings({"version": "2.13.0", "cuda": "12.8"}))[-1]
+    assert (clocks.state, clocks.found) == ("limited", "1200 of 1980 MHz, 83 degrees")
 
 
 def test_without_the_library_there_is_no_nvml(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -109,6 +113,42 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="is a file"):
         Store(tmp_path / "file")
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """What a full disk is to a file that grows: its last write is cut short."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_said_with_the_file_and_loses_nothing(tmp_path: Path) -> None:
+    path, info = filled(tmp_path), make_info([CELL])
+    with Store(tmp_path) as store:
+        store.write_info(info)
+        with files_of_at_most(path.stat().st_size + 10):
+            with pytest.raises(BadInput, match=r"records\.jsonl cannot be written: No space left .* is kept"):
+                store.append(record(2))
+            with pytest.raises(BadInput, match=r"run\.json cannot be written: "):
+                store.write_info({**info, "title": "x" * path.stat().st_size * 2})
+    assert read_records(tmp_path) == [record(0), record(1)]
+    assert read_info(tmp_path) == info
+    assert sorted(os.listdir(tmp_path)) == [".lock", "records.jsonl", "run.json"]
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # root may write anywhere
+    with pytest.raises(BadInput, match=r"nosuch cannot be written: Permission denied.*--out"):
+        Store(tmp_path / "nosuch")
 
 
 def test_run_json_is_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -49,6 +49,14 @@ def _clocks() -> Finding:
     except nvml.Missing as reason:
         return Finding("GPU clocks", "absent", found=str(reason), means="throttling would go unnoticed")
     found = [f"{one['sm_mhz']} of {one['max_sm_mhz']} MHz, {one['degrees']} degrees" for one in states]
+    if any(one["held"] is None for one in states):
+        return Finding(
+            "GPU clocks",
+            "limited",
+            found="; ".join(found),
+            means="this GPU does not tell what holds its clocks down: throttling would go unnoticed",
+            remedy="ask for a whole GPU, or compare times taken in turns only",
+        )
     if held := sorted({reason for one in states for reason in one["held"]}):
         return Finding(
             "GPU clocks",

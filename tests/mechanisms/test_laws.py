@@ -159,3 +159,17 @@ def test_works_under_autocast_forward_and_backward(name, options, causal):
         y.float().square().sum().backward()
     assert (y.float() - exact).norm() / exact.norm() < 0.1
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler's own: it means to hide it
+@pytest.mark.parametrize("name", ["mha", "aft-full", "linear", "fnet"])
+def test_works_compiled_forward_and_backward(name):
+    """What looks at values stands outside of the graph; a warning of the compiler is an error here."""
+    module, x = built(name, 33), sample(33).requires_grad_()
+    compiled = torch.compile(module, backend="eager")
+    for _ in range(2):  # the second call finds the operator that the first one took out
+        y, expected = compiled(x), module(x)
+        assert_close(y, expected, rtol=1e-9, atol=1e-12)
+        mine, theirs = (torch.autograd.grad(out.sin().sum(), x)[0] for out in (y, expected))
+        assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+    torch.compiler.reset()

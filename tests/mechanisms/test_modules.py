@@ -56,3 +56,16 @@ def test_the_initial_kernel_of_aft_conv_is_flat_and_its_form_standardised():
 def test_layers_have_the_projections_of_their_papers(name, shapes):
     module = MECHANISMS[name].build(Shape(batch=1, seq=8, dim=4, heads=2), causal=False)
     assert sum(p.shape == (4, 4) for p in module.parameters()) == shapes
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "accepted"),
+    [
+        ("aft-local", {"window": 0.5}, "window 0.5: a whole number is accepted"),
+        ("aft-local", {"window": -1}, "window -1: a whole number is accepted, 0"),
+        ("synthesizer-random", {"trained": "no"}, "trained 'no': true or false is accepted"),
+    ],
+)
+def test_an_option_that_would_be_taken_for_another_value_is_refused(name, options, accepted):
+    with pytest.raises(ValueError, match=accepted):
+        MECHANISMS[name].build(Shape(batch=1, seq=8, dim=4, heads=2), causal=False, **options)
