@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from effbench.frame import Run
 
+#: Bytes: with less a process cannot even answer that it ran out.
+_LEAST_MEMORY = 64 << 20
+
 
 def run(
     suite: str,
@@ -121,6 +124,11 @@ def make_budget(
     if patience is None:
         patience = os.environ.get("EFFBENCH_PATIENCE", "60s")
     given = None if memory_limit is None else parse_bytes(memory_limit, where="memory-limit")
+    if given is not None and given < _LEAST_MEMORY:
+        raise BadInput(
+            f"memory-limit: {memory_limit} is too small, the least is {_LEAST_MEMORY >> 20}MiB: "
+            "it holds for the comparison with the reference too"
+        )
     return Budget(
         memory_limit=given or default_memory_limit(),
         gpu_limit=given or _share_of_gpu(),

@@ -129,6 +129,17 @@ def _check(registry: Registry, specs: Sequence[str], suite: Suite) -> None:
             raise BadInput(f"{error}{hint}") from None
 
 
+def _check_baseline(baseline: str, plan: Plan, registry: Registry) -> None:
+    """Refuse the name of nobody; one that is known and does not run here compares with nothing.
+
+    Raises:
+        BadInput: the baseline is neither in the plan nor installed.
+    """
+    if baseline != "none" and baseline not in plan.mechanisms and baseline not in registry.claims:
+        names = ", ".join(plan.mechanisms)
+        raise BadInput(f"baseline: {baseline!r} is none of this run's mechanisms, {names}, nor none")
+
+
 @contextmanager
 def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]]:
     """A visitor with its environment known and every cell surveyed, and the plan."""
@@ -141,6 +152,7 @@ def _prepared(request: Request) -> Iterator[tuple[Visitor, Plan, dict[str, Any]]
         asked = [(spec, "") for spec in named] + given
         descriptions = [visitor.describe(spec, threads=threads, source=source) for spec, source in asked]
         plan = make_plan(request.suite, descriptions)
+        _check_baseline(request.suite.baseline, plan, registry)
         visitor.seed = plan.seed
         facts = environment.facts(hello(visitor, threads))
         visitor.environment = environment.digest(facts)
