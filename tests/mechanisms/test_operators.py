@@ -181,6 +181,15 @@ def test_wild_attention_multiplies_no_denormal_number(causal, monkeypatch):
     assert not any(((x != 0) & (x.abs() < least)).any() for x in factors)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_of_keys_far_below_the_shift_are_normal_and_nothing_beside_a_sum(dtype):
+    weights = _parts.exp_keys(torch.linspace(-1500, 0, 1 << 16, dtype=dtype), torch.zeros((), dtype=dtype))
+    rounding = torch.finfo(dtype)
+    assert weights.min() > rounding.tiny
+    faint = weights.min() * len(weights)
+    assert faint < rounding.eps * _parts.smallest(dtype)
+
+
 @pytest.mark.parametrize("exp_wins", [False, True])
 def test_tiled_attention_by_either_exponential(exp_wins, monkeypatch):
     monkeypatch.setattr(_parts, "_exp_wins", lambda: exp_wins)
