@@ -193,9 +193,17 @@ def out_of_reach(k: Tensor, shift: Tensor) -> Tensor:
     return (k - shift).cummax(-2).values > REACH
 
 
+def faintest(dtype: torch.dtype) -> float:
+    """exp of this is nothing beside a denominator of ``smallest``, and still far from denormal numbers.
+
+    Those take a CPU's exp and its products up to a hundred times as long.
+    """
+    return -700.0 if dtype == torch.float64 else -70.0
+
+
 def exp_keys(k: Tensor, shift: Tensor) -> Tensor:
-    """exp(k - shift) in the accumulator's dtype; rows that the bound touches are rescued."""
-    return (k.to(shift.dtype) - shift).clamp_(max=REACH).exp_()
+    """exp(k - shift) in the accumulator's dtype; rows that the upper bound touches are rescued."""
+    return (k.to(shift.dtype) - shift).clamp_(faintest(shift.dtype), REACH).exp_()
 
 
 def quick_exp(x: Tensor) -> tuple[Callable[[Tensor], Tensor], float]:

@@ -79,7 +79,10 @@ def _weights(k: Tensor, shift: Tensor | None, dtype: torch.dtype) -> Iterator[tu
     for a, b in _tiles(k):
         keys = k[:, a:b].to(dtype)
         room = torch.empty_like(keys) if room is None else room[:, : b - a]
-        yield a, b, torch.exp(keys, out=room) if shift is None else torch.sub(keys, shift, out=room).exp_()
+        if shift is None:
+            yield a, b, torch.exp(keys, out=room)
+        else:
+            yield a, b, torch.sub(keys, shift, out=room).clamp_(min=_parts.faintest(dtype)).exp_()
 
 
 def _tiles(x: Tensor):

@@ -1,10 +1,12 @@
 """softmax(left @ right.T) @ v by tiles of scores, with a running sum: for mha-tiled and synthesizer-dense.
 
-A tile is small enough for the cache, whatever the length. Each tile's average over its keys joins the average
-so far by the share that its weights have, which the logarithms of the two sums of weights tell.
+A tile is small enough for the cache, whatever the length. Where norms bound the scores of a row, its
+exponentials are in range as they are and are simply added up. Causal, they are the norms of keys that the row
+sees: its rounding must not depend on the rest of its tile. The exponentials of other rows are taken below the
+largest score so far.
 
-Where norms bound the scores of a row, its exponentials are in range as they are and are simply added up.
-Causal, they are the norms of keys that the row sees: its rounding must not depend on the rest of its tile.
+On a GPU each tile's average over its keys joins the average so far by the share that its weights have, which
+the logarithms of the two sums of weights tell.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from effbench import products
 from effbench.mechanisms import _parts, _row_blocks
 
 TILE, TILE_ELSEWHERE = 512, 1024  # rows and keys of a tile of scores: on a CPU 1 MiB in float32
+
+#: exp(-FAINT) of the largest weight is as good as 0, and is what weights below it are taken for: denormal
+#: numbers take a CPU's exp and its products up to a hundred times as long.
+FAINT = 60.0
 
 BATCH = 16  # groups, at most, whose tiles are one batched product: on a CPU, one for each thread
 
@@ -57,13 +63,15 @@ class _TiledSoftmax(torch.autograd.Function):
             mean = (top * y[work.mine]).sum(-1, keepdim=True).mT  # of the slopes, under the weights
             power, unit = _parts.quick_exp(work.left)
             logits, log_sums = work.left * unit, sums[work.mine].mT * unit
+            wild = _parts.on_cpu(v) and _parts.occurs(~work.tame)
             slope_space = torch.empty_like(work.space)
             rows = {a: top.new_zeros(work.left[:, a:b].mT.shape) for a, b in work.tiles()}
             for c, d in work.tiles():
                 keys, values = torch.zeros_like(work.right[:, c:d]), torch.zeros_like(work.v[:, c:d])
                 for a, b in work.rows_that_see(c):
                     weights = _product(work.right[:, c:d], logits[:, a:b].mT, work.space)
-                    power(weights.sub_(log_sums[:, :, a:b]))
+                    weights.sub_(log_sums[:, :, a:b])
+                    power(weights.clamp_(min=-FAINT * unit) if wild else weights)
                     if work.causal and c == a:
                         weights.triu_()
                     _add_product(values, weights, top[:, a:b])
@@ -114,21 +122,23 @@ class _Group:
         """The rows a to b of y, and the logarithms of their sums of exponentials."""
         if not _parts.on_cpu(self.v):  # a look at values would stop the device at every tile
             return self._by_shares(a, b)
-        tame = self._tame[:, a:b]
+        tame = self.tame[:, a:b]
         if not _parts.occurs(~tame):
             return self._by_sums(a, b)
         if not _parts.occurs(tame):
-            return self._by_shares(a, b)
-        (mean, log_sum), (other, other_log_sum) = self._by_sums(a, b), self._by_shares(a, b)
+            return self._by_shifts(a, b)
+        (mean, log_sum), (other, other_log_sum) = self._by_sums(a, b), self._by_shifts(a, b)
         return torch.where(tame, mean, other), torch.where(tame, log_sum, other_log_sum)
 
     @cached_property
-    def _tame(self) -> Tensor:
-        """Whether norms keep all scores of a row that it sees within exp's reach, [groups, n, 1]."""
-        rows, keys = (x.norm(dim=2, keepdim=True) for x in (self.left, self.right))
-        largest = keys.cummax(1).values if self.causal else keys.amax(1, keepdim=True)
-        bounds = rows * largest if self.causal else rows.amax(1, keepdim=True) * largest
-        return (bounds <= _parts.REACH).expand_as(rows)
+    def tame(self) -> Tensor:
+        """Whether norms keep all scores of a row and of those before it within exp's reach, [groups, n, 1].
+
+        Those before, so that a tile hardly ever holds rows of both kinds.
+        """
+        norms = [x.norm(dim=2, keepdim=True) for x in (self.left, self.right)]
+        rows, keys = (x.cummax(1).values if self.causal else x.amax(1, keepdim=True) for x in norms)
+        return (rows * keys <= _parts.REACH).expand_as(norms[0])
 
     def _by_sums(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         """By exponentials as they are. Tiles are [keys, rows], and a column of ones beside v sums weights.
@@ -155,12 +165,38 @@ class _Group:
             for c, d in self.tiles()
         ]
 
+    def _by_shifts(self, a: int, b: int) -> tuple[Tensor, Tensor]:
+        """By exponentials below a row's largest score so far: when it rises, what was added up shrinks."""
+        power, unit = _parts.quick_exp(self.left)
+        logits = (self.left[:, a:b] * unit).mT
+        total = self.v.new_zeros(len(self.v), self.v.shape[2] + 1, b - a)
+        top = self.v.new_full((len(self.v), 1, b - a), -torch.inf)
+        for c, keys, values in self._tiles_of_keys[: a // self.tile + 1 if self.causal else None]:
+            scores = _product(keys, logits, self.space)
+            own = self.causal and c == a
+            if own:
+                scores.masked_fill_(_above_diagonal(scores).mT, -torch.inf)
+            before, top = top, top.maximum(scores.amax(1, keepdim=True))
+            drop = before.sub_(top)
+            lost = drop < -FAINT * unit
+            total.mul_(power(drop).masked_fill_(lost, 0))
+            weights = power(scores.sub_(top).clamp_(min=-FAINT * unit))
+            if own:
+                weights.triu_()
+            _add_product(total, values, weights)
+        sums = total[:, -1:]
+        return (total[:, :-1] / sums).mT, sums.log().add_(top, alpha=1 / unit).mT
+
     def _by_shares(self, a: int, b: int) -> tuple[Tensor, Tensor]:
-        """By the softmax of each tile, joined by the shares of their sums."""
+        """By the softmax of each tile, joined by the shares of their sums: without a look at values."""
         mean = total = None
-        for c, d in self.keys_of(b):
-            weights, log_sum = self.softmax(a, b, c, d)
-            part = _product(weights, self.v[:, c:d])
+        for c, d in _parts.tiles(b if self.causal else self.n, self.tile):
+            scores = _product(self.left[:, a:b], self.right[:, c:d].mT, self.space)
+            if self.causal and c == a:
+                scores.masked_fill_(_above_diagonal(scores), -torch.inf)
+            top, place = scores.max(-1, keepdim=True)
+            weights = torch.softmax(scores, -1, out=scores)
+            part, log_sum = _product(weights, self.v[:, c:d]), top.sub_(weights.gather(-1, place).log_())
             if mean is None:
                 mean, total = part, log_sum
             else:
@@ -175,35 +211,10 @@ class _Group:
         """The tiles of rows that see something of the keys from ``start``, the start of a tile, on."""
         return ((a, b) for a, b in self.tiles() if not self.causal or a >= start)
 
-    def keys_of(self, stop: int):
-        """The tiles of keys that rows before ``stop``, the end of a tile, see something of."""
-        return _parts.tiles(stop if self.causal else self.n, self.tile)
 
-    def scores(self, a: int, b: int, c: int, d: int, space: Tensor | None = None) -> Tensor:
-        return _product(self.left[:, a:b], self.right[:, c:d].mT, space)
-
-    def softmax(self, a: int, b: int, c: int, d: int) -> tuple[Tensor, Tensor]:
-        """The softmax within a tile, and the logarithm of each row's sum of exponentials."""
-        scores = self._without_future(self.scores(a, b, c, d, self.space), a, c)
-        if not _parts.on_cpu(scores):  # a look at ``lost`` would stop the device at every tile
-            top, place = scores.max(-1, keepdim=True)
-            weights = torch.softmax(scores, -1, out=scores)
-            return weights, top.sub_(weights.gather(-1, place).log_())
-        first = scores[..., :1].clone()  # every row sees the first key of every tile that it sees
-        weights = torch.softmax(scores, -1, out=scores)
-        share = weights[..., :1]
-        log_sum = first.sub_(share.log())
-        lost = share < _parts.smallest(weights.dtype)
-        if _parts.occurs(lost):
-            again = self._without_future(self.scores(a, b, c, d), a, c).logsumexp(-1, keepdim=True)
-            log_sum = torch.where(lost, again, log_sum)
-        return weights, log_sum
-
-    def _without_future(self, scores: Tensor, a: int, c: int) -> Tensor:
-        if self.causal and c + scores.shape[2] > a + 1:
-            future = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu_(a - c + 1)
-            scores.masked_fill_(future, -torch.inf)
-        return scores
+def _above_diagonal(scores: Tensor) -> Tensor:
+    """The future, in a tile [groups, rows, keys] on the diagonal."""
+    return torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu_(1)
 
 
 def _product(a: Tensor, b: Tensor, space: Tensor | None = None) -> Tensor:

@@ -1,17 +1,20 @@
 """Kernels and rivals in turns, in one process: ``python docs/kernels/turns.py docs/kernels/turns.csv``.
 
 Times of a run are taken minutes apart, and a virtual machine's speed drifts meanwhile; here both sides take
-turns, A B B A, so that the ratio is free of it. Level op, width 512, float32, torch's products, a warm heap.
-Needs the package docs/peers. ``--only NAME`` takes one operator, ``--table`` prints what the file holds.
+turns, A B B A, so that the ratio is free of it. Level op, width 512, float32, torch's products; a process for
+each allocator. Needs the package docs/peers. A finished row is written at once, and one that is there is not
+taken again but by ``--only NAME``, of one operator. ``--table`` prints what the file holds.
 """
 
 import argparse
 import math
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median, quantiles
+from typing import NamedTuple
 
 import pandas as pd
 from tabulate import tabulate
@@ -20,23 +23,54 @@ from effbench.cell import Cell, usable_cores
 from effbench.environment import cpu_model, server_environment
 
 DIM, HEADS, TURN_S, FOURS, LEAST, ENOUGH_S = 512, 8, 0.05, 21, 4, 12
+COSTLY_S = 1  # a pass of so many seconds is warm when it was made once
+ALLOCATORS = ("warm", "default")
 LONG = 16384
-#: Operator, options, length, causal, its rivals, whose times add up, and the goal.
-PAIRS = [
-    ("aft-full", {}, LONG, False, ["mha-sdpa"], 1),
-    ("mha-tiled", {}, LONG, False, ["mha-sdpa"], 1),
-    ("aft-local", {}, LONG, False, ["aft-full"], 0.1),
-    ("synthesizer-dense", {}, 8192, False, ["mha-tiled"], 1.3),
-    ("aft-simple", {}, LONG, False, ["plain-aft-simple"], 0.5),
-    ("aft-simple", {}, 65536, True, ["plain-aft-simple"], 0.25),
-    ("aft-conv", {"dims": 1}, LONG, False, ["plain-depthwise", "aft-simple"], 1.5),
-    ("aft-conv", {"dims": 2}, LONG, False, ["plain-depthwise", "aft-simple"], 1.5),
-    ("linear", {}, LONG, False, ["plain-linear"], 0.5),
-    ("linear", {}, LONG, True, ["plain-linear"], 0.5),
-    *(
-        ("fnet", {}, n, False, ["plain-fnet"], 0.5 if n >= 8192 else 1)
-        for n in (1024, 4096, 8192, 16384, 65536)
-    ),
+
+
+class Match(NamedTuple):
+    """An operator against its rivals, whose times add up, and the ratio to reach.
+
+    ``form``: causal, or the dimensions of a convolution; ``mode``: forward, or train, with backward.
+    """
+
+    operator: str
+    form: str
+    n: int
+    rivals: tuple[str, ...]
+    goal: float
+    mode: str
+    allocator: str
+
+    @property
+    def key(self) -> tuple[str, str, int, str, str]:
+        """What tells a row of the file from the others."""
+        return self.operator, self.form, self.n, self.mode, self.allocator
+
+
+FORWARD = [("forward", "warm")]
+TRAIN = [*FORWARD, ("train", "warm")]
+ALL = [*TRAIN, ("forward", "default")]
+MATCHES = [
+    Match(*pair, mode, allocator)
+    for *pair, ways in (
+        ("aft-full", "", LONG, ("mha-sdpa",), 1, TRAIN),
+        ("mha-tiled", "", LONG, ("mha-sdpa",), 1, TRAIN),
+        ("aft-local", "", LONG, ("aft-full",), 0.1, FORWARD),
+        ("synthesizer-dense", "", 8192, ("mha-tiled",), 1.3, FORWARD),
+        ("aft-simple", "", LONG, ("plain-aft-simple",), 0.5, ALL),
+        ("aft-simple", "causal", 65536, ("plain-aft-simple",), 0.25, FORWARD),
+        ("aft-conv", "1-D", LONG, ("plain-depthwise", "aft-simple"), 1.5, ALL),
+        ("aft-conv", "2-D", LONG, ("plain-depthwise", "aft-simple"), 1.5, ALL),
+        ("linear", "", LONG, ("plain-linear",), 0.5, ALL),
+        ("linear", "causal", LONG, ("plain-linear",), 0.5, ALL),
+        ("fnet", "", 1024, ("plain-fnet",), 1, FORWARD),
+        ("fnet", "", 4096, ("plain-fnet",), 1, FORWARD),
+        ("fnet", "", 8192, ("plain-fnet",), 0.5, FORWARD),
+        ("fnet", "", LONG, ("plain-fnet",), 0.5, ALL),
+        ("fnet", "", 65536, ("plain-fnet",), 0.5, FORWARD),
+    )
+    for mode, allocator in ways
 ]
 
 
@@ -44,23 +78,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path)
     parser.add_argument("--only")
+    parser.add_argument("--allocator", choices=ALLOCATORS)
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    settings = server_environment("time", threads=usable_cores(), allocator="warm")
-    if not asked.table:
+    if asked.table:
+        print(table(list(held(asked.path).values())))
+    elif asked.allocator is None:
+        for allocator in ALLOCATORS:
+            subprocess.run([sys.executable, *sys.argv, "--allocator", allocator], check=True)
+        print(table(list(held(asked.path).values())))
+    else:
+        settings = server_environment("time", threads=usable_cores(), allocator=asked.allocator)
         if settings.items() - os.environ.items():  # glibc and OpenMP read them when a process starts
             os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **settings})
-        rows = [in_turns(*pair) for pair in PAIRS if asked.only in (None, pair[0])]
-        pd.DataFrame(rows).to_csv(asked.path, index=False)
-    print(table(pd.read_csv(asked.path)))
+        take(asked.path, asked.only, asked.allocator)
 
 
-def in_turns(name, options, n, causal, rivals, goal) -> dict:
+def take(path: Path, only: str | None, allocator: str) -> None:
+    """Add to the file the rows that it lacks, or put those of one operator in their place."""
+    rows = held(path)
+    for match in MATCHES:
+        if match.allocator == allocator and match.operator == (only or match.operator):
+            if only is None and match.key in rows:
+                continue
+            rows[match.key] = in_turns(match)
+            order = [other.key for other in MATCHES if other.key in rows]
+            pd.DataFrame([rows[key] for key in order]).to_csv(path, index=False)
+
+
+def held(path: Path) -> dict[tuple[str, str, int, str, str], dict]:
+    """The rows of the file by the keys of their matches."""
+    rows = pd.read_csv(path, keep_default_na=False).to_dict("records") if path.exists() else []
+    return {(row["operator"], row["form"], row["n"], row["pass"], row["allocator"]): row for row in rows}
+
+
+def in_turns(match: Match) -> dict:
     """The ratio of one operator's time to its rivals', over fours of turns."""
-    ours, others = passes([name], options, n, causal), passes(rivals, options, n, causal)
-    for side in (ours, others):
-        side(1), side(1)
-    counts = [max(1, math.ceil(TURN_S / side(1))) for side in (ours, others)]
+    ours, others = passes([match.operator], match), passes(match.rivals, match)
+    counts = [max(1, math.ceil(TURN_S / warmed(side))) for side in (ours, others)]
     ratios, mine, start = [], [], time.perf_counter()
     while len(ratios) < FOURS and (len(ratios) < LEAST or time.perf_counter() - start < ENOUGH_S):
         first, second, third, fourth = (
@@ -70,22 +125,25 @@ def in_turns(name, options, n, causal, rivals, goal) -> dict:
         ratios.append((first + fourth) / (second + third))
         mine.append((first + fourth) / 2)
     low, _, high = quantiles(ratios, n=4)
-    form = f"{options['dims']}-D" if options else "causal" if causal else ""
-    row = {
-        "operator": name,
-        "form": form,
-        "n": n,
-        "rivals": " + ".join(rivals),
-        "ratio": median(ratios),
-        "low": low,
-    }
-    row |= {"high": high, "fours": len(ratios), "seconds": median(mine), "goal": goal}
+    row = {"operator": match.operator, "form": match.form, "n": match.n}
+    row |= {"pass": match.mode, "allocator": match.allocator, "rivals": " + ".join(match.rivals)}
+    row |= {"ratio": median(ratios), "low": low, "high": high, "fours": len(ratios)}
+    row |= {"seconds": median(mine), "goal": match.goal}
     print(row, file=sys.stderr, flush=True)
     return row | {"machine": machine()}
 
 
-def passes(names, options, n, causal):
-    """A function that makes so many forward passes of each and gives the seconds of them all."""
+def warmed(side) -> float:
+    """The seconds of a pass of a side that has made some before."""
+    seconds = side(1)
+    if seconds < COSTLY_S:
+        side(1)
+        seconds = side(1)
+    return seconds
+
+
+def passes(names, match: Match):
+    """A function that makes so many passes of each and gives the seconds of them all."""
     import torch
 
     from effbench import products
@@ -95,18 +153,18 @@ def passes(names, options, n, causal):
     products.use("torch")
     torch.set_num_threads(usable_cores())
     registry, subjects = Registry.installed(MECHANISMS), []
+    options = {"dims": int(match.form[0])} if match.form.endswith("-D") else {}
     for name in names:
         mechanism = load_mechanism(registry, name)[0]
-        heads = 16 if options else HEADS
-        taken = options if "conv" in name or "depthwise" in name else {}
         cell = Cell(
             mechanism=name,
-            options=taken,
+            options=options if "conv" in name or "depthwise" in name else {},
             level="op",
-            causal=causal,
-            seq=n,
+            mode=match.mode,
+            causal=match.form == "causal",
+            seq=match.n,
             dim=DIM,
-            heads=heads,
+            heads=16 if options else HEADS,
             threads=usable_cores(),
         )
         subjects.append(build_subject(mechanism, cell, seed=0, ring=2))
@@ -127,21 +185,24 @@ def machine() -> str:
     return f"{usable_cores()} cores of {cpu_model()}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
 
 
-def table(rows: pd.DataFrame) -> str:
+def table(rows: list[dict]) -> str:
     """Markdown: the ratio and the middle half of the fours."""
     shown = [
         [
-            f"`{row.operator}` {row.form}".rstrip(),
-            row.n,
-            " + ".join(f"`{name}`" for name in row.rivals.split(" + ")),
-            f"**{row.ratio:.2f}** [{row.low:.2f}, {row.high:.2f}]",
-            f"≤ {row.goal:g}" + ("" if row.ratio <= row.goal else " missed"),
-            row.fours,
+            f"`{row['operator']}` {row['form']}".rstrip(),
+            row["n"],
+            f"{row['pass']}, {row['allocator']}",
+            " + ".join(f"`{name}`" for name in row["rivals"].split(" + ")),
+            f"**{row['ratio']:.2f}** [{row['low']:.2f}, {row['high']:.2f}]",
+            f"≤ {row['goal']:g}" + ("" if row["ratio"] <= row["goal"] else " missed"),
+            row["fours"],
         ]
-        for row in rows.fillna({"form": ""}).itertuples()
+        for row in rows
     ]
-    head = ["operator", "n", "against", "ratio of times, middle half", "goal", "fours"]
-    return f"{tabulate(shown, head, 'github')}\n\nOn {rows['machine'].iloc[0]}."
+    head = ["operator", "n", "pass, allocator", "against", "ratio of times, middle half", "goal", "fours"]
+    return (
+        f"{tabulate(shown, head, 'github')}\n\nOn {'; '.join(dict.fromkeys(row['machine'] for row in rows))}."
+    )
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
 def test_tiled_attention_where_exponentials_are_in_range_as_they_are_and_where_not(keys, causal, monkeypatch):
     """Values and gradients, over several tiles and a shorter one."""
     ways = set()
-    for name in ("_by_sums", "_by_shares"):
+    for name in ("_by_sums", "_by_shifts"):
         way = getattr(_tiled._Group, name)
         monkeypatch.setattr(_tiled._Group, name, lambda *x, name=name, way=way: ways.add(name) or way(*x))
     q, k, v = (x.view(2, 2, 1100, 4) for x in qkv(1100))
@@ -161,11 +161,33 @@ def test_tiled_attention_where_exponentials_are_in_range_as_they_are_and_where_n
     leaves = [x.requires_grad_() for x in (q, k, v)]
     got, expected = tiled_attention(*leaves, causal=causal), softmax_attention(*leaves, causal=causal)
     assert_close(got, expected, **EXACT)
-    some = {"tame": {"_by_sums"}, "wild": {"_by_shares"}, "wild at the end": {"_by_sums", "_by_shares"}}
+    some = {"tame": {"_by_sums"}, "wild": {"_by_shifts"}, "wild at the end": {"_by_sums", "_by_shifts"}}
     assert ways == some["wild" if keys != "tame" and not causal else keys]
     mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
     for a, b in zip(mine, theirs, strict=True):
         assert_close(a, b, **EXACT)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_wild_attention_multiplies_no_denormal_number(causal, monkeypatch):
+    """They take a CPU up to a hundred times as long, and for wild inputs many exponentials would be some."""
+    factors, add = [], _tiled._add_product
+    monkeypatch.setattr(_tiled, "_add_product", lambda total, *x: factors.extend(x) or add(total, *x))
+    q, k, v = (50 * x.float().view(2, 2, 600, 4) for x in qkv(600))
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    tiled_attention(*leaves, causal=causal).backward(torch.ones_like(v))
+    least = torch.finfo(torch.float32).tiny
+    assert factors
+    assert not any(((x != 0) & (x.abs() < least)).any() for x in factors)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_of_keys_far_below_the_shift_are_normal_and_nothing_beside_a_sum(dtype):
+    weights = _parts.exp_keys(torch.linspace(-1500, 0, 1 << 16, dtype=dtype), torch.zeros((), dtype=dtype))
+    rounding = torch.finfo(dtype)
+    assert weights.min() > rounding.tiny
+    faint = weights.min() * len(weights)
+    assert faint < rounding.eps * _parts.smallest(dtype)
 
 
 @pytest.mark.parametrize("exp_wins", [False, True])
