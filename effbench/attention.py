@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,18 +11,22 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _PREFIX = "_scaled_dot_product_"
+#: Functions of torch that may run attention have one of these in their names. Only they are watched op by op:
+#: the first time that torch shows an operator to Python takes it up to a millisecond.
+_MAY_ATTEND = ("attention", "transformer")
 
 
 @contextmanager
 def kernels_of_call() -> Iterator[set[str]]:
     """A set that holds, after the block, the names of the kernels that ran in it: "flash_attention_for_cpu".
 
-    "math" stands for an attention that torch wrote out in products and a softmax.
+    "math" stands for an attention that torch wrote out in products and a softmax. What TorchScript calls is
+    not seen.
     """
     names: set[str] = set()
-    with _Kernels(names) as kernels, _Calls() as calls:
+    with _Calls(_Kernels(names)) as calls:
         yield names
-    if calls.seen > kernels.seen:
+    if calls.seen > calls.kernels.seen:
         names.add("math")
 
 
@@ -45,10 +49,12 @@ class _Kernels(TorchDispatchMode):
 
 
 class _Calls(TorchFunctionMode):
-    def __init__(self) -> None:
+    def __init__(self, kernels: _Kernels) -> None:
         super().__init__()
-        self.seen = 0
+        self.kernels, self.seen = kernels, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.seen += func is torch.nn.functional.scaled_dot_product_attention
-        return func(*args, **(kwargs or {}))
+        attends = any(part in getattr(func, "__name__", "") for part in _MAY_ATTEND)
+        with self.kernels if attends else nullcontext():
+            return func(*args, **(kwargs or {}))

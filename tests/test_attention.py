@@ -31,6 +31,19 @@ def test_a_written_out_one_is_math_and_no_attention_is_nothing():
     assert watched(lambda: (q @ q.mT).softmax(-1) @ q) == set()
 
 
+def test_it_is_named_wherever_torch_calls_it_from():
+    x, q = torch.randn(1, 8, 4), torch.randn(1, 2, 8, 4)
+    layer = torch.nn.TransformerEncoderLayer(4, 2, batch_first=True)
+    layers = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+    for call in (
+        lambda: torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, q, q),
+        lambda: layers(x, x, x, need_weights=False),
+        lambda: layer.eval()(x),
+    ):
+        with torch.no_grad():
+            assert watched(call) == {"flash_attention_for_cpu"}
+
+
 def test_what_an_earlier_visit_saw_is_not_watched_again(monkeypatch):
     cell, q = Cell(mechanism="any", seq=8, dim=4, heads=1, threads=1), torch.randn(1, 2, 8, 4)
     calls = []

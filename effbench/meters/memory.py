@@ -12,6 +12,7 @@ within 0.3 MB then, else up to 2 times off).
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -56,7 +57,8 @@ def measure(
     result["live_bytes"] = unique_bytes(live)
     if device.startswith("cuda"):
         return result | cuda_peaks(call, device)
-    rises, method = resident.rises(call, passes=1 if cold else 2)
+    watched = Stopwatch(call)
+    rises, method = resident.rises(watched, passes=1 if cold else 2)
     if not rises:
         result["peak_missing"] = "this system does not tell how much a pass adds to a process"
     else:
@@ -64,7 +66,7 @@ def measure(
         dither = again and rises[1] < _SMALL * pagecounts.lag() and pagecounts.dithers()
         if again and not dither:
             rises += resident.rises(call, passes=repeats - 1)[0]
-        result |= _peak(min(rises[1:] or rises), method, call if dither else None, live)
+        result |= _peak(min(rises[1:] or rises), method, watched if dither else None, live)
     if len(rises) > 1:
         result["workspace_bytes"] = max(0, rises[0] - min(rises[1:]))
     if alloc:
@@ -74,9 +76,7 @@ def measure(
     return result
 
 
-def _peak(
-    rise: int, method: str, call: Callable[[], Any] | None, live: Iterable[torch.Tensor]
-) -> dict[str, Any]:
+def _peak(rise: int, method: str, call: Stopwatch | None, live: Iterable[torch.Tensor]) -> dict[str, Any]:
     """The keys of the record about a resident peak that a reading of its high-water mark said to be ``rise``.
 
     A small one is read anew, dithered, by some more calls of ``call``, unless that is None.
@@ -84,7 +84,7 @@ def _peak(
     off, made = pagecounts.lag(), 0
     if call is not None:
         made = _made(call(), live)
-        phases = _phases(_seconds(call))
+        phases = _phases(call.fastest)
         if phases or rise < _TINY * off:
             phases = phases or _FEWEST
             rise, off = pagecounts.dithered_rise(call, phases), pagecounts.resolution(phases)
@@ -101,14 +101,17 @@ def _peak(
     return known
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    """The fastest of three calls, or of one that takes long."""
-    taken: list[float] = []
-    while len(taken) < 3 and (not taken or taken[0] < _DITHER_S):
+class Stopwatch:
+    """A call that knows the seconds which its fastest took so far."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call, self.fastest = call, math.inf
+
+    def __call__(self) -> Any:
         start = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+        output = self._call()
+        self.fastest = min(self.fastest, time.perf_counter() - start)
+        return output
 
 
 def _phases(seconds: float) -> int | None:
