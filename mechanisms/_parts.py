@@ -161,7 +161,8 @@ def plain_backward(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     kind = x.device.type  # shapes alone, on "meta", know no autocast
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()  # it takes as long as a small pass
 
 
 def tiles(n: int, size: int) -> Iterator[tuple[int, int]]:
