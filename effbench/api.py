@@ -73,7 +73,7 @@ def run_one(
             name="one",
             suite=with_options(asked, options),
             out=out,
-            budget=make_budget(None, "60s", None),
+            budget=make_budget(None, "60s", None, patience=0),
             extra=objects,
             fresh=True,
             command="mechanism_benchmark(...) under pytest",
