@@ -1,9 +1,9 @@
 """Which samples of a time were taken while the cores were fully at hand: pure functions, no clock.
 
-On a rented machine a neighbour on the other thread of the same physical core takes a third of its speed for
-seconds, and no counter of the system shows it. So a small fixed work is timed beside every sample
-(``meters/cores``): where it took longer than it does at best, or where threads waited for a core, the sample
-says what the machine did and not what the mechanism costs.
+On a rented machine a pass takes up to 1.4 times as long for seconds, while a neighbour has the other thread
+of its physical core, and no counter of the system shows it. So a small fixed work is timed beside every
+sample (``meters/cores``): where it took longer than it does at best, or where threads waited for a core, the
+sample says what the machine did and not what the mechanism costs.
 """
 
 from __future__ import annotations

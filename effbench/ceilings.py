@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from effbench.calm import is_calm
 from effbench.meters.cores import Cores
 from effbench.meters.neighbours import neighbours
 
@@ -34,11 +33,14 @@ EXP_BYTES = 1 << 20  # of float32: in cache, so that arithmetic bounds it
 
 
 class Conditions(NamedTuple):
-    """Series that may still be made again, and the cores with their best, where these are watched."""
+    """Series that may still be made again, and the cores where these are watched."""
 
     retakes: Iterator[int]
     cores: Cores | None = None
-    best_s: float | None = None
+
+    def slow(self) -> bool:
+        """Whether the cores are known to work slower just now than they do at best."""
+        return self.cores is not None and self.cores.slow()
 
 
 def measure(dtypes: Iterable[str], device: str = "cpu", best_s: float | None = None) -> dict[str, Any]:
@@ -47,8 +49,7 @@ def measure(dtypes: Iterable[str], device: str = "cpu", best_s: float | None = N
     ``best_s``: seconds of the fixed work of ``Cores`` at its best; slower cores disturb a rate.
     """
     sizes = _sizes(device)
-    cores = Cores(best_s) if device == "cpu" else None
-    conditions = Conditions(iter(range(RETAKES)), cores, best_s)
+    conditions = Conditions(iter(range(RETAKES)), Cores(best_s) if device == "cpu" else None)
     with torch.no_grad():
         return {
             "device": device,
@@ -184,7 +185,7 @@ def _series(call: Callable[[], Any], device: str, calls: int, conditions: Condit
     """Some repetitions, and whether others had the cores meanwhile."""
     samples: list[float] = []
     shares: list[float] = []  # of a repetition in which this thread had a core
-    slow = _slow(conditions)
+    slow = conditions.slow()
     begin = time.perf_counter()
     with neighbours(torch.get_num_threads()) as others:
         while len(samples) < 3 or (len(samples) < REPETITIONS and time.perf_counter() - begin < TIME_EACH):
@@ -193,10 +194,4 @@ def _series(call: Callable[[], Any], device: str, calls: int, conditions: Condit
             shares.append((time.thread_time() - worked) / (samples[-1] * calls))
     low, middle, high = quantiles(samples, n=4)
     waited = device == "cpu" and shares[samples.index(min(samples))] < CLEAN  # a GPU's is waited for
-    return Timed(min(samples), (high - low) / middle, waited or others.disturb or slow or _slow(conditions))
-
-
-def _slow(conditions: Conditions) -> bool:
-    """Whether the cores work slower just now than they do at best."""
-    cores, best_s = conditions.cores, conditions.best_s
-    return cores is not None and not is_calm(cores.pace(), None, best_s)
+    return Timed(min(samples), (high - low) / middle, waited or others.disturb or slow or conditions.slow())

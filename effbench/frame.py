@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from effbench.cell import Cell
-from effbench.groups import groups_of, slowed
+from effbench.groups import Best, all_groups, groups_of, slowed
 from effbench.record import Record
 from effbench.rows import AXES as AXES
 from effbench.rows import NOT_YET as NOT_YET
@@ -158,8 +158,7 @@ def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
     """A run from what its files hold."""
     visits = _current_visits(info, records)
     best_s = best_pace(info)
-    calm = [found for found in visits.values() if not slowed(found, best_s)]
-    spread = Spread.pooled([groups_of(found, best_s) for found in calm or visits.values()])
+    spread = _spread(visits.values(), best_s)
     environment = info.get("environment", "")
     ceilings = info.get("ceilings", {}).get(environment, {}) or {}
     rows = [
@@ -181,6 +180,12 @@ def best_pace(info: Mapping[str, Any]) -> dict[int, float]:
     """By threads, seconds of the fixed work beside the samples at its best on the machine of the run."""
     found = info.get("pace", {}).get(info.get("environment", ""), {})
     return {int(threads): float(seconds) for threads, seconds in found.items()}
+
+
+def _spread(cells: Collection[Sequence[Record]], best_s: Best) -> Spread:
+    """That of calm samples, where two processes of some cell have any; else of all samples."""
+    calm = Spread.pooled([groups_of(visits, best_s) for visits in cells if not slowed(visits, best_s)])
+    return calm if calm.processes is not None else Spread.pooled([all_groups(visits) for visits in cells])
 
 
 def write_table(run: Run, path: Path | str | TextIO) -> None:

@@ -19,8 +19,12 @@ def groups_of(visits: Sequence[Record], best_s: Best) -> list[list[float]]:
 
     The calm ones (``effbench.calm``) of each process that has enough of them; all, where no process has.
     """
-    calm = [samples for samples in map(_calm(best_s), _by_process(visits)) if samples]
-    return calm or [[s for visit in own for s in _samples(visit)] for own in _by_process(visits)]
+    return [samples for samples in map(_calm(best_s), _by_process(visits)) if samples] or all_groups(visits)
+
+
+def all_groups(visits: Sequence[Record]) -> list[list[float]]:
+    """All samples in seconds, those without a say too, one list a process."""
+    return [[s for visit in own for s in _samples(visit)] for own in _by_process(visits)]
 
 
 def slowed(visits: Sequence[Record], best_s: Best, wanted: int = 1) -> list[int]:

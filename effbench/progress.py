@@ -17,6 +17,7 @@ from effbench.cell import Cell
 from effbench.metrics import METRICS
 from effbench.record import Record
 from effbench.runner import Progress, Waiting
+from effbench.words import counted
 
 
 class Display(AbstractContextManager["Display"]):
@@ -55,9 +56,8 @@ class Display(AbstractContextManager["Display"]):
 
 def waiting(step: Waiting) -> str:
     """Why a run does not end yet."""
-    cells = "1 cell was" if step.cells == 1 else f"{step.cells} cells were"
     return (
-        f"{cells} timed while the cores worked below their best; "
+        f"{counted(step.cells, 'cell')} timed while the cores worked below their best; "
         f"again when they are better, for {span(step.left_s)} at most (--patience)"
     )
 

@@ -148,7 +148,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "pytest_plugin": {"api"},
     "listing": {"metrics", "plan", "registry", "session"},
-    "progress": {"cell", "metrics", "record", "runner"},
+    "progress": {"cell", "metrics", "record", "runner", "words"},
     "summary": {
         *("against", "bars", "frame", "lines", "metrics", "plausibility", "ranking", "scaling", "words"),
     },

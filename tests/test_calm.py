@@ -81,6 +81,16 @@ def test_without_any_calm_sample_all_speak_and_the_row_says_so() -> None:
     assert row["samples"] == 3
 
 
+def test_one_calm_process_alone_borrows_the_spread_of_all_samples() -> None:
+    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    visits = [visit([1.0, 1.1], [QUICK] * 2), visit([1.5, 1.6], [SLOW] * 2, process="b", round=1)]
+    (row,) = build_run(Path(), info, visits).frame.to_dict("records")
+    assert row["time_s"] == pytest.approx(1.05)
+    assert row["time_low_s"] < 1.0
+    assert row["time_high_s"] > 1.1
+    assert "borrowed" in row["flags"]
+
+
 def test_a_report_says_how_many_samples_have_no_say() -> None:
     info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
     run = build_run(Path(), info, [visit([1.0, 1.1, 1.5], [QUICK, QUICK, SLOW])])

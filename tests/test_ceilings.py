@@ -59,22 +59,20 @@ class Machine:
 
 
 class Cores:
-    """Paces to be read one after the other; the best is 1."""
+    """Slow or not, look by look."""
 
-    def __init__(self, *paces):
-        self.paces = list(paces)
+    def __init__(self, *looks):
+        self.looks = list(looks)
 
-    def pace(self):
-        return self.paces.pop(0)
+    def slow(self):
+        return self.looks.pop(0)
 
 
 def timed(monkeypatch, waits, retakes=3, cores=None):
     machine = Machine(waits)
     monkeypatch.setattr(ceilings, "time", machine)
     monkeypatch.setattr(ceilings, "neighbours", lambda threads: nullcontext(SimpleNamespace(disturb=False)))
-    return machine, ceilings._timed(
-        machine.call, "cpu", ceilings.Conditions(iter(range(retakes)), cores, 1.0)
-    )
+    return machine, ceilings._timed(machine.call, "cpu", ceilings.Conditions(iter(range(retakes)), cores))
 
 
 def test_a_disturbed_rate_is_taken_again_until_it_is_clean(monkeypatch):
@@ -90,7 +88,7 @@ def test_one_that_is_never_clean_is_the_best_of_so_many_and_says_so(monkeypatch)
 
 
 def test_slow_cores_disturb_a_rate_before_and_after_it(monkeypatch):
-    machine, found = timed(monkeypatch, waits=(0.0,), cores=Cores(1.3, 1.0, 1.3, 1.0, 1.1))
+    machine, found = timed(monkeypatch, waits=(0.0,), cores=Cores(True, False, True, False, False))
     assert (found.disturbed, machine.rests) == (False, 2)
 
 

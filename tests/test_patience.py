@@ -105,5 +105,5 @@ def test_the_display_says_why_the_run_goes_on() -> None:
     text = io.StringIO()
     with Display(Console(file=text)) as display:
         display(Waiting(cells=1, left_s=42.0))
-    assert "1 cell was timed while the cores worked below their best" in text.getvalue()
+    assert "1 cell timed while the cores worked below their best" in text.getvalue()
     assert "42 s" in text.getvalue()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from effbench.answers import faults_weigh
 from effbench.plausibility import FLAGS, legend, sound
-from effbench.visit import faults_weigh
 
 ROOT = Path(__file__).parents[1]
 

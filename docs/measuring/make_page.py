@@ -76,10 +76,9 @@ CORES = """## Time: what the cores give
 
 Torch's fused attention in two sizes, sampled by turns while nothing else runs in this machine, which is a
 guest on cores that it shares. Beside each sample a fixed work of some microseconds is timed: arithmetic in
-the cache, which a neighbour on the same physical core slows, while a chain of operations that wait for each
-other would hardly notice (seen: 4 % beside 40 %). Calm are the samples for which it took at most 1.12 times
-its best, and for which no thread waited for a core over 2 % of the time. A window lasts 2.5 s; a row shows
-how far apart the medians of windows lie, relative to their median.
+the cache, which a neighbour on the same physical core slows. Calm are the samples for which it took at most
+1.12 times its best in this table, and for which no thread waited for a core over 2 % of the time. A window
+lasts 2.5 s; a row shows how far apart the medians of windows lie, relative to their median.
 """
 COVERAGE = """## Time: intervals and repeated runs
 

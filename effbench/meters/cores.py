@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from effbench.calm import is_calm
+
 _GRAIN = 32768  # elements that torch gives a thread at least; in place they stay in its own cache
 _GOOD = 1.05  # times the best: such a reading needs no other
 _LONG_S = 2e-3  # beside other processes a single reading may take as long as they please
@@ -33,9 +35,17 @@ class Cores:
         """``best_s``: the work at its best, as far as known."""
         self._threads = torch.get_num_threads()
         self._work = torch.zeros(self._threads * _GRAIN)
-        self._good_s = _GOOD * (best_s or 0.0)
+        self._best_s = best_s
         self._stats: list[int] | None = None  # open files, one a thread
         self._before = Beside(None, None)
+
+    def calm(self, beside: Beside) -> bool:
+        """Whether the cores were fully at hand for a block."""
+        return is_calm(beside.pace_s, beside.waited, self._best_s)
+
+    def slow(self) -> bool:
+        """Whether they work slower just now than they do at best."""
+        return not self.calm(Beside(self.pace(), None))
 
     def begin(self) -> None:
         """Look at the cores just before a block."""
@@ -57,6 +67,7 @@ class Cores:
         """
         if torch.get_num_threads() != self._threads:
             return None
+        good_s = _GOOD * (self._best_s or 0.0)
         least, begun = float("inf"), time.perf_counter()
         self._work.sigmoid_()  # comes back into the cache
         for _ in range(_READINGS):
@@ -64,7 +75,7 @@ class Cores:
             self._work.sigmoid_()
             now = time.perf_counter()
             least = min(least, now - start)
-            if least <= self._good_s or now - begun > _LONG_S:
+            if least <= good_s or now - begun > _LONG_S:
                 break
         return least
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from effbench.calm import ENOUGH, STEADY, is_calm, steady
+from effbench.calm import ENOUGH, STEADY, steady
 from effbench.meters.clocks import Clock, clock_of
 from effbench.meters.cores import Beside, Cores
 
@@ -55,15 +55,15 @@ def measure(
     over 0.3 s passes are warm-up until one takes no new pages from the system, four at most, and as many
     samples must do as fit into 1.5 s, two at least. ``tick()`` comes before every pass that may be long, else
     at most once a second, always outside timed sections. On a CPU the cores are watched beside every
-    sample (``Cores``, with ``threads`` as torch has them; ``best_s`` is its work at its best): samples taken
-    while they were not fully at hand do not count towards those wanted, and have up to three times as long.
+    sample (``Cores``; ``best_s``: seconds of its work at its best): samples taken while they were not fully
+    at hand do not count towards those wanted, and may make it last up to three times as long.
 
     Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (one
     pass had to do), ``unsteady`` (the medians of the first and last third differ by over 10 %).
     """
     clock = clock_of(device)
     cores = Cores(best_s) if device == "cpu" else None
-    ring = Passes(call, clock, tick, cores, best_s)
+    ring = Passes(call, clock, tick, cores)
     first_call_s: float | None = None
     with no_collection():
         if single:
@@ -115,7 +115,6 @@ class Passes:
     clock: Clock
     tick: Callable[[], Any]
     cores: Cores | None = None
-    best_s: float | None = None
     beside: list[Beside] = field(default_factory=list)  # of each block that was kept
     done: int = 0
     ticked: float = field(default=float("-inf"))
@@ -142,7 +141,7 @@ class Passes:
         if self.cores is None:
             return values
         beside = zip(values, self.beside[first:], strict=True)
-        return [value for value, (pace_s, waited) in beside if is_calm(pace_s, waited, self.best_s)]
+        return [value for value, noted in beside if self.cores.calm(noted)]
 
     def run_long(self, *, keep: bool = False) -> float:
         """Seconds of one pass that may be long."""

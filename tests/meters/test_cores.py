@@ -54,6 +54,12 @@ def test_beside_load_one_long_reading_will_do(monkeypatch: pytest.MonkeyPatch) -
     assert work.done == 2
 
 
+def test_cores_are_slow_that_are_a_good_deal_below_their_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not watched(Work(1.0, 1.1), monkeypatch, best_s=1e-5).slow()
+    assert watched(Work(1.0, 1.2), monkeypatch, best_s=1e-5).slow()
+    assert not watched(Work(1.0, 1.2), monkeypatch).slow()  # nobody knows their best
+
+
 def test_a_block_is_as_slow_as_its_worse_end(monkeypatch: pytest.MonkeyPatch) -> None:
     watcher = watched(Work(1.0), monkeypatch)
     watcher.begin()
