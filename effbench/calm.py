@@ -37,6 +37,15 @@ def is_calm(pace_s: float | None, waited: float | None, best_s: float | None) ->
     return (waited or 0.0) <= WAITED and (pace_s is None or best_s is None or pace_s <= SLOWER * best_s)
 
 
+def hindrance(pace_s: float | None, waited: float | None, best_s: float | None) -> float:
+    """About how many times as long a sample lasted as it would have with the cores fully at hand.
+
+    Of use to rank samples by what the machine did, without a look at how long they took. Arguments as above.
+    """
+    slower = pace_s / best_s if pace_s is not None and best_s else 1.0
+    return max(slower, 1.0) + (waited or 0.0)
+
+
 def calm_samples(
     samples: Sequence[float],
     paces: Sequence[float | None] | None,

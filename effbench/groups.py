@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from effbench.calm import ENOUGH, calm_samples, steady
+from effbench.calm import ENOUGH, SLOWER, calm_samples, hindrance, steady
 from effbench.record import Record
 
 #: By threads, seconds of the fixed work beside the samples at its best.
@@ -17,9 +17,12 @@ _LOADED, _UNSTEADY = "loaded", "unsteady"
 def groups_of(visits: Sequence[Record], best_s: Best) -> list[list[float]]:
     """Samples in seconds, one list a process; visits that name no process are one each.
 
-    The calm ones (``effbench.calm``) of each process that has enough of them; all, where no process has.
+    The calm ones (``effbench.calm``) of each process that has enough of them; where none has, those that were
+    hindered hardly more than the least hindered ones.
     """
-    return [samples for samples in map(_calm(best_s), _by_process(visits)) if samples] or all_groups(visits)
+    processes = _by_process(visits)
+    calm = [samples for samples in map(_calm(best_s), processes) if samples]
+    return calm or _least_hindered(processes, best_s)
 
 
 def all_groups(visits: Sequence[Record]) -> list[list[float]]:
@@ -70,6 +73,26 @@ def _calm(best_s: Best) -> Callable[[Sequence[Record]], list[float]]:
         return calm if len(calm) >= min(ENOUGH, sum(len(time.samples_s) for time in times)) else []
 
     return samples
+
+
+def _least_hindered(processes: Sequence[Sequence[Record]], best_s: Best) -> list[list[float]]:
+    """Of a cell that was slowed throughout; beside a busy core others may last a hundred times as long."""
+    marked = [[pair for visit in own for pair in _hindered(visit, best_s)] for own in processes]
+    ranked = sorted(factor for own in marked for _, factor in own)
+    limit = SLOWER * ranked[min(ENOUGH, len(ranked)) - 1] if ranked else 0.0
+    kept = [[sample for sample, factor in own if factor <= limit] for own in marked]
+    return [samples for samples in kept if samples]
+
+
+def _hindered(visit: Record, best_s: Best) -> list[tuple[float, float]]:
+    """Each sample of a visit, and about how many times as long the cores made it last."""
+    time = visit.time
+    if time is None:
+        return []
+    unknown = [None] * len(time.samples_s)
+    best = best_s.get(visit.cell["threads"])
+    beside = zip(time.samples_s, time.pace_s or unknown, time.waited or unknown, strict=True)
+    return [(sample, hindrance(pace, waited, best)) for sample, pace, waited in beside]
 
 
 def _samples(visit: Record) -> list[float]:

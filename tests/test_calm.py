@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effbench.calm import SLOWER, best, calm_samples, is_calm, steady
+from effbench.calm import SLOWER, best, calm_samples, hindrance, is_calm, steady
 from effbench.frame import build_run
 from effbench.groups import flags_of, groups_of, slowed
 from effbench.paces import Paces, recall, remember
@@ -71,7 +71,7 @@ def test_a_process_speaks_by_its_calm_samples() -> None:
     assert slowed([first, second, again], BEST, wanted=2) == []
 
 
-def test_without_any_calm_sample_all_speak_and_the_row_says_so() -> None:
+def test_alike_samples_without_calm_all_speak_and_the_row_says_so() -> None:
     visits = [visit([1.5, 1.6], [SLOW, SLOW]), visit([1.7], [SLOW], round=1, process="b")]
     assert groups_of(visits, BEST) == [[1.5, 1.6], [1.7]]
     assert slowed(visits, BEST) == [0, 1]
@@ -79,6 +79,21 @@ def test_without_any_calm_sample_all_speak_and_the_row_says_so() -> None:
     (row,) = build_run(Path(), info, visits).frame.to_dict("records")
     assert "slowed" in row["flags"]
     assert row["samples"] == 3
+
+
+def test_without_any_calm_sample_the_least_hindered_speak() -> None:
+    slow = visit([1.5, 1.6, 40.0], [SLOW, SLOW, 4e-3], process="a")
+    waited = Time(samples_s=[30.0, 1.7], pace_s=[SLOW, SLOW], waited=[0.9, 0.05])
+    waiting = measured(CELL, [], time=waited, process="b", round=1)
+    throughout = visit([50.0, 60.0], [3e-3, 4e-3], process="c", round=2)
+    assert groups_of([slow, waiting, throughout], BEST) == [[1.5, 1.6], [1.7]]
+    assert groups_of([throughout], BEST) == [[50.0, 60.0]]
+    assert slowed([slow, waiting, throughout], BEST) == [0, 1, 2]
+
+
+def test_hindrance_ranks_by_what_the_machine_did() -> None:
+    assert hindrance(None, None, 1.0) == hindrance(0.9, 0.0, 1.0) == hindrance(5.0, None, None) == 1.0
+    assert hindrance(1.5, 0.25, 1.0) == 1.75
 
 
 def test_one_calm_process_alone_borrows_the_spread_of_all_samples() -> None:
