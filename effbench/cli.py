@@ -280,9 +280,10 @@ def _waivers(given: list[str]) -> dict[str, str]:
 
 def _dry_run(request: Request) -> None:
     from effbench.listing import as_plan
+    from effbench.progress import predicted
     from effbench.session import plan_only
 
-    plan, known = plan_only(request)
+    plan, known = plan_only(request, predicted)
     print(as_plan(plan, known, request.budget.memory_limit))
 
 

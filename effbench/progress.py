@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import track
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -52,6 +54,12 @@ class Display(AbstractContextManager["Display"]):
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
+
+
+def predicted(cells: Sequence[Cell]) -> Iterable[Cell]:
+    """The cells as they are asked for, with a bar on a terminal: to predict many takes minutes."""
+    console = Console(stderr=True)
+    return track(cells, "predicting", console=console, transient=True, disable=not console.is_terminal)
 
 
 def waiting(step: Waiting) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from effbench import environment
 from effbench.calibration import doubtful, keep_ceilings, raise_ceilings
-from effbench.cell import Budget, usable_cores
+from effbench.cell import Budget, Cell, usable_cores
 from effbench.errors import BadInput, EffbenchError
 from effbench.frame import Run, load_run
 from effbench.paces import recall, remember
@@ -87,11 +87,16 @@ def measure(request: Request, *, watch: Watch = lambda _: None) -> Run:
     return finished
 
 
-def plan_only(request: Request) -> tuple[Plan, list[Mapping[str, Any]]]:
-    """The plan, and for each cell what is known before it is measured: support, FLOPs, predicted bytes."""
+def plan_only(
+    request: Request, one_by_one: Callable[[Sequence[Cell]], Iterable[Cell]]
+) -> tuple[Plan, list[Mapping[str, Any]]]:
+    """The plan, and for each cell what is known before it is measured: support, FLOPs, predicted bytes.
+
+    ``one_by_one`` gives the cells again, as each is asked for: many take long, and somebody may be watching.
+    """
     with _prepared(request) as (visitor, plan, _):
         known: list[Mapping[str, Any]] = []
-        for cell in plan.cells:
+        for cell in one_by_one(plan.cells):
             description = plan.mechanisms[cell.mechanism]
             reason, formula = visitor.surveys.get(cell.id, (None, None))
             answer: Mapping[str, Any] = {}
