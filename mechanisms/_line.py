@@ -98,7 +98,7 @@ class _Work:
             taps = kernel.to(self.wide).expm1() * (-base).exp()[:, None]
             # where expm1 might overflow
             taps = torch.where(kernel > 1, self.exponentials - (-base).exp()[:, None], taps)
-        self.taps = torch.stack([self.widened(tap) for tap in taps.t()])  # [s, c]
+        self.taps = self.widened(taps.t())  # [s, c]
         self.shifts, self.reached = self._shifts()
         moved = self.shifts[1:] != self.shifts[:-1]
         self.moved = list(moved.unbind(0)) if causal and _parts.occurs(moved) else None

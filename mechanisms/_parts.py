@@ -131,7 +131,10 @@ def occurs(flags: Tensor) -> bool:
 
 
 def eager(operator: Callable[..., Any]) -> Callable[..., Any]:
-    """An operator that looks at values: it breaks torch.compile's graph and takes no part in autocast."""
+    """An operator that looks at values: it breaks torch.compile's graph and takes no part in autocast.
+
+    Its products are as exact as its first argument, a tensor.
+    """
 
     uncompiled: list[Callable[..., Any]] = []  # made on demand: it imports a second's worth of modules
 
@@ -141,19 +144,19 @@ def eager(operator: Callable[..., Any]) -> Callable[..., Any]:
             if not uncompiled:  # a list and no functools.cache, which the compiler passes by at every call
                 uncompiled.append(torch.compiler.disable(run))
             return uncompiled[0](*args, **options)
-        with _without_autocast(args[0]):
+        with _without_autocast(args[0]), products.as_exact_as(args[0]):
             return operator(*args, **options)
 
     return run
 
 
 def plain_backward(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A backward that computes by hand: once differentiable, and no part of autocast."""
+    """A backward that computes by hand: once differentiable, no part of autocast, as exact as its input."""
 
     @once_differentiable
     @functools.wraps(function)
     def run(ctx: Any, *grads: Tensor) -> Any:
-        with _without_autocast(grads[0]):
+        with _without_autocast(grads[0]), products.as_exact_as(grads[0]):
             return function(ctx, *grads)
 
     return run

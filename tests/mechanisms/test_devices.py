@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from effbench import products
-from effbench.mechanisms import _band, _linear_pooled, _parts, _row_blocks, _tiled, fnet
+from effbench.mechanisms import _band, _linear_pooled, _parts, _row_blocks, _rows, _tiled, fnet
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
 from effbench.mechanisms.linear import linear_attention
@@ -138,3 +139,42 @@ def test_all_is_made_on_the_device_of_the_input(name, options, causal):
     module(x).sum().backward()
     assert x.grad.device.type == "meta"
     assert all(p.grad is None or p.grad.device.type == "meta" for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "expected"),
+    [
+        ("cuda", torch.float16, "high"),
+        ("cuda", torch.bfloat16, "high"),
+        ("cuda", torch.float32, "highest"),
+        ("cpu", torch.float16, "highest"),
+    ],
+)
+def test_products_need_no_more_digits_than_a_gpus_inputs_have(device, dtype, expected):
+    with FakeTensorMode():
+        x = torch.empty(2, device=device, dtype=dtype)
+        forward = _parts.eager(lambda _: torch.get_float32_matmul_precision())
+        backward = _parts.plain_backward(lambda _, grad: torch.get_float32_matmul_precision())
+        assert forward(x) == backward(None, x) == expected
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_fewer_digits_stay_where_they_were_asked_for(precision):
+    torch.set_float32_matmul_precision(precision)
+    try:
+        with FakeTensorMode(), products.as_exact_as(torch.empty(1, device="cuda", dtype=torch.float16)):
+            assert torch.get_float32_matmul_precision() == precision
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("terms", [1, 2])
+def test_rows_of_scores_on_a_gpu_hold_a_fixed_multiple_of_the_values(terms):
+    for n in (4096, 16384, 65536):
+        v = torch.empty(8, n, 64, device="meta")
+        rows = _rows.tile_rows(v, terms)
+        assert terms * rows * n <= _rows.TIMES * v.numel()
+        assert rows >= _rows.row_tile(n)
