@@ -33,6 +33,7 @@ STEP = 16.0  # a causal shift moves by multiples of this
 REACH = 40.0  # and a key may exceed the shift by this much: exp(40) leaves float32 room for sums
 LOG2_E = 1 / math.log(2)
 RESCUED = 1 << 21  # elements that one step of a rescue holds
+ELSEWHERE = 1 << 24  # elements of a tile on a GPU
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -120,7 +121,7 @@ def on_cpu(x: Tensor) -> bool:
 
 def tile_elements(x: Tensor, in_cache: int) -> int:
     """Elements of a tile of something like x: what stays in a CPU's cache; elsewhere tiles are few."""
-    return in_cache if on_cpu(x) else max(in_cache, 1 << 24)
+    return in_cache if on_cpu(x) else max(in_cache, ELSEWHERE)
 
 
 def occurs(flags: Tensor) -> bool:
