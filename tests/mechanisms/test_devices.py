@@ -159,6 +159,45 @@ def test_products_need_no_more_digits_than_a_gpus_inputs_have(device, dtype, exp
     assert torch.get_float32_matmul_precision() == "highest"
 
 
+def cut_off(x: torch.Tensor) -> torch.Tensor:
+    """A factor as TF32 has it, with what it leaves out cut off: the most that a tensor core may lose."""
+    if x.dtype != torch.float32:
+        return x
+    return (x.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.fixture
+def by_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every product takes its factors as TF32."""
+    for name in ("mm", "bmm", "matmul", "addmm_", "baddbmm_"):
+        monkeypatch.setattr(products, name, _of_cut_off(getattr(products, name)))
+
+
+def _of_cut_off(product):
+    def multiply(*operands, **options):
+        *total, a, b = operands
+        return product(*total, cut_off(a), cut_off(b), **options)
+
+    return multiply
+
+
+@pytest.mark.usefixtures("elsewhere", "by_tf32")
+@pytest.mark.parametrize(("name", "options", "causal"), CASES)
+def test_the_digits_of_tf32_cost_float16_no_more_than_a_few_roundings(name, options, causal):
+    module, x = built(name, 131, causal=causal, dtype=torch.float16, **options), sample(131).half()
+    exact = built(name, 131, causal=causal, **options)
+    exact.load_state_dict({key: value.double() for key, value in module.state_dict().items()})
+    results = []
+    for function, given in ((module, x), (lambda x: MECHANISMS[name].reference(exact, x), x.double())):
+        given.requires_grad_()
+        y = function(given)
+        direction = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y)
+        results.append((y, *torch.autograd.grad(y, given, direction.to(y.dtype))))
+    for found, true in zip(*results, strict=True):
+        assert found.dtype == torch.float16
+        assert (found.double() - true).norm() < 0.003 * true.norm()  # float32's digits give up to 0.0022
+
+
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_fewer_digits_stay_where_they_were_asked_for(precision):
     torch.set_float32_matmul_precision(precision)
