@@ -21,6 +21,7 @@ from effbench import products
 from effbench.mechanisms import _parts, _tiles
 
 SHORTEST = 256  # tokens of a tile: shorter ones take no less time
+LITTLE = 1 << 24  # elements of what is taken at once, however short the sequence
 
 
 class Band:
@@ -108,7 +109,7 @@ class Band:
 
     def _little(self) -> int:
         """So many tokens are little whatever the length."""
-        return _parts.tile_elements(self.k, 0) // (2 * self.columns)
+        return LITTLE // (2 * self.columns)
 
     def _padded(self, rows: Tensor, value: float) -> Tensor:
         """[n, .] in tiles, [count + 2, tile, .], the first and the last one of them padding."""

@@ -33,7 +33,7 @@ STEP = 16.0  # a causal shift moves by multiples of this
 REACH = 40.0  # and a key may exceed the shift by this much: exp(40) leaves float32 room for sums
 LOG2_E = 1 / math.log(2)
 RESCUED = 1 << 21  # elements that one step of a rescue holds
-ELSEWHERE = 1 << 24  # elements of a tile on a GPU
+TILES, LITTLE = 2, 1 << 21  # on a GPU: tiles of a sequence, and elements that are no more than one
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -119,9 +119,12 @@ def on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu"
 
 
-def tile_elements(x: Tensor, in_cache: int) -> int:
-    """Elements of a tile of something like x: what stays in a CPU's cache; elsewhere tiles are few."""
-    return in_cache if on_cpu(x) else max(in_cache, ELSEWHERE)
+def tile_elements(x: Tensor, in_cache: int, tiles: int = TILES) -> int:
+    """Elements of a tile of something like x: what stays in a CPU's cache; on a GPU x makes so many tiles.
+
+    Few, since an operation on each is a launch, and more than one, since what is made of a tile takes memory.
+    """
+    return in_cache if on_cpu(x) else max(in_cache, LITTLE, -(-x.numel() // tiles))
 
 
 def occurs(flags: Tensor) -> bool:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from effbench import products
+from effbench import prediction, products
+from effbench.cell import Cell
 from effbench.mechanisms import _band, _linear_pooled, _parts, _row_blocks, _rows, _tiled, fnet
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -217,3 +218,25 @@ def test_rows_of_scores_on_a_gpu_hold_a_fixed_multiple_of_the_values(terms):
         rows = _rows.tile_rows(v, terms)
         assert terms * rows * n <= _rows.TIMES * v.numel()
         assert rows >= _rows.row_tile(n)
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "causal", "most"),
+    [
+        ("aft-simple", False, 2.05),
+        ("aft-simple", True, 3.05),
+        ("linear", False, 4),
+        ("linear", True, 4),
+        ("aft-conv", False, 4),
+        ("aft-conv", True, 4),
+        ("synthesizer-factorized-dense", False, 4),
+    ],
+)
+def test_few_tiles_keep_memory_to_a_few_times_the_values(name, causal, most, dtype):
+    n, d = 16384, 512
+    shape = {"seq": n, "dim": d, "heads": 8, "threads": 1}
+    cell = Cell(mechanism=name, level="op", causal=causal, dtype=dtype, **shape)
+    peak = prediction.on_fake_tensors(MECHANISMS[name], cell, seconds=60)["peak_bytes"]
+    assert peak <= most * n * d * 4
