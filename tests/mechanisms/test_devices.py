@@ -231,7 +231,7 @@ def test_rows_of_scores_on_a_gpu_hold_a_fixed_multiple_of_the_values(terms):
         ("linear", True, 4),
         ("aft-conv", False, 4),
         ("aft-conv", True, 4),
-        ("synthesizer-factorized-dense", False, 4),
+        ("synthesizer-factorized-dense", False, 6),
     ],
 )
 def test_few_tiles_keep_memory_to_a_few_times_the_values(name, causal, most, dtype):
