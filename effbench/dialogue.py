@@ -11,7 +11,10 @@ import torch
 
 from effbench.errors import BadInput, EffbenchError, Unsupported
 
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory")
+_OUT_OF_MEMORY = (
+    *("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory"),
+    "ALLOC_FAILED",  # of a GPU's libraries, whose own memory torch does not allocate
+)
 
 
 class Visit:

@@ -9,6 +9,8 @@ products too small to matter, code under autocast or compilation) goes to torch.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -73,6 +75,26 @@ def widens(x: Tensor) -> bool:
     if x.dtype != torch.bfloat16 or x.device.type != "cuda" or torch.version.hip is not None:
         return False
     return hasattr(torch.ops.aten.mm, "dtype") and torch.cuda.get_device_capability(x.device) >= (8, 0)
+
+
+def as_exact_as(x: Tensor) -> AbstractContextManager[None]:
+    """Float32 products inside need no more digits than x has: TF32's, where x is in half precision on a GPU.
+
+    TF32 has the digits of float16 and the range of float32, so nothing overflows that would not in float32;
+    tensor cores multiply it at several times the rate of float32, and add up in float32.
+    """
+    half = x.is_cuda and x.dtype in (torch.float16, torch.bfloat16)
+    return _tf32() if half and torch.get_float32_matmul_precision() == "highest" else nullcontext()
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    """The setting is one of the process; products on a CPU hardly ever heed it."""
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def mm(a: Tensor, b: Tensor, *, out: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:

@@ -21,6 +21,7 @@ from effbench import products
 from effbench.mechanisms import _parts, _tiles
 
 SHORTEST = 256  # tokens of a tile: shorter ones take no less time
+LITTLE = 1 << 24  # elements of what is taken at once, however short the sequence
 
 
 class Band:
@@ -104,8 +105,11 @@ class Band:
 
     def _groups(self) -> Iterator[tuple[int, int]]:
         """Tiles whose windows hold no more than half of the sequence does, or what is little anyway."""
-        little = _parts.tile_elements(self.k, 0) // (2 * self.columns)
-        return _parts.tiles(self.count, max(1, max(self.n // 2, little) // self.width))
+        return _parts.tiles(self.count, max(1, max(self.n // 2, self._little()) // self.width))
+
+    def _little(self) -> int:
+        """So many tokens are little whatever the length."""
+        return LITTLE // (2 * self.columns)
 
     def _padded(self, rows: Tensor, value: float) -> Tensor:
         """[n, .] in tiles, [count + 2, tile, .], the first and the last one of them padding."""
@@ -139,7 +143,7 @@ class Band:
     def _packed(self) -> Tensor:
         """Not causal: of all padded tiles at once, since all rows share a shift."""
         out = self.keys.new_empty(*self.keys.shape[:2], 2 * self.columns, dtype=self.factors)
-        for g, h in _parts.tiles(len(out), max(1, len(out) // 4)):
+        for g, h in _parts.tiles(len(out), max(1, len(out) // 4, self._little() // self.tile)):
             out[g:h] = self._pack(self.keys[g:h], self.values[g:h], self.shifts[:1])
         return out
 

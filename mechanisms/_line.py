@@ -88,17 +88,15 @@ class _Work:
         self.columns = v.shape[2] + self.heads
         longest = min(n, self.bounds[0][1]) + self.halo
         self.keys_space = v.new_empty(batch, longest, self.columns, dtype=self.wide)
-        base = kernel.amax(1).clamp(min=0).to(self.wide)  # exp(w) is divided by exp(base)
-        self.outside, self.exponentials = (
-            self.widened((-base).exp()),
-            (kernel.to(self.wide) - base[:, None]).exp(),
-        )
+        base, w = kernel.amax(1).clamp(min=0).to(self.wide), kernel.to(self.wide)
+        scale = (-base).exp()  # of exp(w)
+        self.outside, self.exponentials = self.widened(scale), (w - base[:, None]).exp()
         taps = self.exponentials
         if not causal:
-            taps = kernel.to(self.wide).expm1() * (-base).exp()[:, None]
+            taps = w.expm1() * scale[:, None]
             # where expm1 might overflow
-            taps = torch.where(kernel > 1, self.exponentials - (-base).exp()[:, None], taps)
-        self.taps = torch.stack([self.widened(tap) for tap in taps.t()])  # [s, c]
+            taps = torch.where(w > 1, self.exponentials - scale[:, None], taps)
+        self.taps = self.widened(taps.t())  # [s, c]
         self.shifts, self.reached = self._shifts()
         moved = self.shifts[1:] != self.shifts[:-1]
         self.moved = list(moved.unbind(0)) if causal and _parts.occurs(moved) else None

@@ -22,6 +22,7 @@ from effbench.mechanisms import _parts, _running
 
 CHUNK = 64  # tokens whose pairs are computed one by one
 TILE = 1 << 18  # elements of a tile of q: what is made of it stays in cache
+TILES = 4  # on a GPU: what is made of one takes seven times its memory
 LOW, LOWEST = -16.0, -40.0  # keys are shifted if the first one lies below LOW, and not below LOWEST
 
 
@@ -29,7 +30,9 @@ def tile_bounds(q: Tensor) -> list[tuple[int, int]]:
     """(start, stop) of each tile; they hold whole chunks, and what remains is a tile of one chunk."""
     n, columns = q.shape[2], q.shape[:2].numel() * q.shape[3]
     size = max(
-        CHUNK, _parts.tile_elements(q, TILE) // columns // CHUNK * CHUNK, -(-n // 256) // CHUNK * CHUNK
+        CHUNK,
+        _parts.tile_elements(q, TILE, TILES) // columns // CHUNK * CHUNK,
+        -(-n // 256) // CHUNK * CHUNK,
     )
     whole = n - n % CHUNK
     return [*_parts.tiles(whole, size), *([(whole, n)] if whole < n else [])]

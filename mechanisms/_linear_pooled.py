@@ -25,7 +25,10 @@ FAINT = 1e-9  # keys whose features all sum to less than this are shifted
 
 
 class BothWays(torch.autograd.Function):
-    """y [b, h, n, e], and which rows [b, h, n, 1] have to be done again: their denominator was lost."""
+    """y [b, h, n, e], and which rows [b, h, n, 1] have to be done again: their denominator was lost.
+
+    None where no row can be.
+    """
 
     @staticmethod
     def forward(ctx, q, k, v):
@@ -39,7 +42,8 @@ class BothWays(torch.autograd.Function):
         for a, b in work.bounds:
             _read(work, a, b, q, None, state, y, denominator)
         low = denominator < _parts.smallest(work.dtype)
-        shifts = _shifts(work, q, low) if _parts.occurs(low) else None
+        odd = _parts.occurs(low | (denominator == torch.inf))  # one look where all is well
+        shifts = _shifts(work, q, low) if odd and _parts.occurs(low) else None
         if shifts is not None:
             for a, b in work.bounds:
                 _read(work, a, b, q, shifts, state, y, denominator)
@@ -49,6 +53,8 @@ class BothWays(torch.autograd.Function):
             y.masked_fill_(lost, 0)
         ctx.save_for_backward(q, k, v, y, denominator, state)
         ctx.shift, ctx.shifts = shift, shifts
+        if not odd:
+            return y, None
         bad = denominator == torch.inf
         ctx.mark_non_differentiable(bad)
         return y, bad

@@ -33,6 +33,7 @@ STEP = 16.0  # a causal shift moves by multiples of this
 REACH = 40.0  # and a key may exceed the shift by this much: exp(40) leaves float32 room for sums
 LOG2_E = 1 / math.log(2)
 RESCUED = 1 << 21  # elements that one step of a rescue holds
+TILES, LITTLE = 2, 1 << 24  # on a GPU: tiles of a sequence, and elements too few to be cut
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -118,9 +119,12 @@ def on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu"
 
 
-def tile_elements(x: Tensor, in_cache: int) -> int:
-    """Elements of a tile of something like x: what stays in a CPU's cache; elsewhere tiles are few."""
-    return in_cache if on_cpu(x) else max(in_cache, 1 << 24)
+def tile_elements(x: Tensor, in_cache: int, tiles: int = TILES) -> int:
+    """Elements of a tile of something like x: what stays in a CPU's cache; on a GPU x makes so many tiles.
+
+    Few, since an operation on each is a launch, and more than one, since what is made of a tile takes memory.
+    """
+    return in_cache if on_cpu(x) else max(in_cache, LITTLE, -(-x.numel() // tiles))
 
 
 def occurs(flags: Tensor) -> bool:
@@ -131,7 +135,10 @@ def occurs(flags: Tensor) -> bool:
 
 
 def eager(operator: Callable[..., Any]) -> Callable[..., Any]:
-    """An operator that looks at values: it breaks torch.compile's graph and takes no part in autocast."""
+    """An operator that looks at values: it breaks torch.compile's graph and takes no part in autocast.
+
+    Its products are as exact as its first argument, a tensor.
+    """
 
     uncompiled: list[Callable[..., Any]] = []  # made on demand: it imports a second's worth of modules
 
@@ -141,19 +148,19 @@ def eager(operator: Callable[..., Any]) -> Callable[..., Any]:
             if not uncompiled:  # a list and no functools.cache, which the compiler passes by at every call
                 uncompiled.append(torch.compiler.disable(run))
             return uncompiled[0](*args, **options)
-        with _without_autocast(args[0]):
+        with _without_autocast(args[0]), products.as_exact_as(args[0]):
             return operator(*args, **options)
 
     return run
 
 
 def plain_backward(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A backward that computes by hand: once differentiable, and no part of autocast."""
+    """A backward that computes by hand: once differentiable, no part of autocast, as exact as its input."""
 
     @once_differentiable
     @functools.wraps(function)
     def run(ctx: Any, *grads: Tensor) -> Any:
-        with _without_autocast(grads[0]):
+        with _without_autocast(grads[0]), products.as_exact_as(grads[0]):
             return function(ctx, *grads)
 
     return run

@@ -15,6 +15,8 @@ from effbench import products
 from effbench.mechanisms import _parts, _tiled
 from effbench.mechanisms._scores import Product, Term, wide
 
+TIMES = 4  # on a GPU, scores at once for each element of v
+
 
 def synthesize(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:
     """softmax(sum of the terms) @ v, per head: v [b, h, n, e], terms of b h groups or of h.
@@ -45,6 +47,12 @@ def row_tile(n: int) -> int:
     return min(n, max(256 if n < 32768 else 512, (1 << 21) // n))
 
 
+def tile_rows(v: Tensor, terms: int) -> int:
+    """Rows of a tile of scores over v [g, n, c]: on a GPU those of all terms hold TIMES what v does."""
+    rows = row_tile(v.shape[1])
+    return rows if _parts.on_cpu(v) else min(v.shape[1], max(rows, TIMES * len(v) * v.shape[2] // terms))
+
+
 def row_pairs(n: int, *, causal: bool) -> int:
     """How many scores the tiles of one group hold."""
     return sum((b - a) * (b if causal else n) for a, b in _parts.tiles(n, row_tile(n)))
@@ -59,7 +67,7 @@ class _SoftmaxRows(torch.autograd.Function):
         space = _space(v, len(kinds))
         for g in range(len(v)):
             values, sources = wide(v[g]), _sources(kinds, tensors, g)
-            for a, b in _parts.tiles(v.shape[1], row_tile(v.shape[1])):
+            for a, b in _parts.tiles(v.shape[1], tile_rows(v, len(kinds))):
                 stop = b if causal else v.shape[1]
                 weights = _weights(sources, a, b, stop, causal, space)
                 y[g, a:b] = products.mm(weights, values[:stop])
@@ -76,7 +84,7 @@ class _SoftmaxRows(torch.autograd.Function):
         for g in range(len(v)):
             values, sources = wide(v[g]), _sources(ctx.kinds, tensors, g)
             total = torch.zeros_like(values.t(), memory_format=torch.contiguous_format)  # [c, n]
-            for a, b in _parts.tiles(n, row_tile(n)):
+            for a, b in _parts.tiles(n, tile_rows(v, len(ctx.kinds))):
                 stop = b if causal else n
                 weights = _weights(sources, a, b, stop, causal, space)
                 top = wide(grad[g, a:b])
@@ -113,8 +121,7 @@ def _space(v: Tensor, terms: int) -> Tensor:
 
     It is used for every tile: fresh pages would cost more than exp does.
     """
-    n = v.shape[1]
-    return v.new_empty(min(2, terms), row_tile(n) * n, dtype=_parts.accumulator(v.dtype))
+    return v.new_empty(min(2, terms), tile_rows(v, terms) * v.shape[1], dtype=_parts.accumulator(v.dtype))
 
 
 def _weights(sources, a: int, b: int, stop: int, causal: bool, space: Tensor) -> Tensor:

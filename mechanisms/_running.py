@@ -17,7 +17,7 @@ from torch import Tensor
 
 from effbench.mechanisms import _gate, _parts
 
-STEPS, STEPS_ELSEWHERE = 16, 64  # rows whose running sums are taken in turn, by many groups at once
+STEPS, STEPS_ELSEWHERE = 16, 128  # rows whose running sums are taken in turn, by many groups at once
 TILE = 1 << 20  # elements of a tile: larger ones gain little more
 
 

@@ -30,6 +30,7 @@ class Clock:
     """Wall time from time.perf_counter_ns."""
 
     method = "perf_counter"
+    loads = False  # whether a first pass loads what the device computes with
 
     def __init__(self) -> None:
         self.device_samples: list[float] = []
@@ -54,6 +55,7 @@ class CudaClock(Clock):
     """
 
     method = "perf_counter synchronised, cuda events, warm L2; cold L2 beside"
+    loads = True
 
     def __init__(self, device: str = "cuda") -> None:
         super().__init__()
@@ -75,12 +77,15 @@ class CudaClock(Clock):
         return seconds
 
     def cold_samples(self, call: Callable[[int], Any], first: int) -> list[float] | None:
-        """Each pass after the L2 was overwritten, timed by events alone."""
-        size = 2 * torch.cuda.get_device_properties(self.device).L2_cache_size
+        """Each pass after the L2 was overwritten, timed by events alone; None where both do not fit."""
         try:
-            other = torch.empty(size, dtype=torch.uint8, device=self.device)
+            return self._after_overwriting(call, first)
         except torch.OutOfMemoryError:
             return None
+
+    def _after_overwriting(self, call: Callable[[int], Any], first: int) -> list[float]:
+        size = 2 * torch.cuda.get_device_properties(self.device).L2_cache_size
+        other = torch.empty(size, dtype=torch.uint8, device=self.device)
         samples: list[float] = []
         started = time.perf_counter()
         while len(samples) < _COLD_PASSES and time.perf_counter() - started < _COLD_S:

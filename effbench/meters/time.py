@@ -53,10 +53,12 @@ def measure(
     ``single``: a pass is known to be costly; ``warm()`` (a pass at a quarter of the length) and one timed
     pass must do. The same holds for a first call of over 5 s, which is then the warm-up; after one of
     over 0.3 s passes are warm-up until one takes no new pages from the system, four at most, and as many
-    samples must do as fit into 1.5 s, two at least. ``tick()`` comes before every pass that may be long, else
-    at most once a second, always outside timed sections. On a CPU the cores are watched beside every
-    sample (``Cores``; ``best_s``: seconds of its work at its best): samples taken while they were not fully
-    at hand do not count towards those wanted, and may make it last up to three times as long.
+    samples must do as fit into 1.5 s, two at least. A GPU's long first
+    call may have loaded kernels: there it is the second one that counts. ``tick()`` comes before every pass
+    that may be long, else at most once a second, always outside timed sections. On a CPU the cores are
+    watched beside every sample (``Cores``; ``best_s``: seconds of its work at its best): samples taken while
+    they were not fully at hand do not count towards those wanted, and may make it last up to three times as
+    long.
 
     Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (one
     pass had to do), ``unsteady`` (the medians of the first and last third differ by over 10 %).
@@ -65,13 +67,13 @@ def measure(
     cores = Cores(best_s) if device == "cpu" else None
     ring = Passes(call, clock, tick, cores)
     first_call_s: float | None = None
+    long = COSTLY
     with no_collection():
         if single:
             ring.before_long_pass()
             warm()
         else:
-            first_call_s = ring.run_long()
-        long = COSTLY if single else first_call_s or 0.0
+            first_call_s, long = ring.first()
         if long >= COSTLY:
             faults = minor_faults()
             samples, passes = [ring.run_long(keep=True)], 1
@@ -117,6 +119,7 @@ class Passes:
     cores: Cores | None = None
     beside: list[Beside] = field(default_factory=list)  # of each block that was kept
     done: int = 0
+    kept: int = 0  # blocks
     ticked: float = field(default=float("-inf"))
 
     def before_long_pass(self) -> None:
@@ -134,6 +137,7 @@ class Passes:
         if keep and self.cores:
             self.beside.append(self.cores.end(seconds))
         self.done += passes
+        self.kept += keep
         return seconds
 
     def calm(self, values: list[float], first: int = 0) -> list[float]:
@@ -147,6 +151,14 @@ class Passes:
         """Seconds of one pass that may be long."""
         self.before_long_pass()
         return self.block(1, keep=keep)
+
+    def first(self) -> tuple[float, float]:
+        """Seconds of the first pass, and of the first one that is as long as any.
+
+        They are two where the first one is long and may have loaded what a device computes with.
+        """
+        first = self.run_long()
+        return first, self.run_long() if first >= SLOW and self.clock.loads else first
 
     def warm_up(self, first_call: float) -> float:
         """Passes until steady; returns the fastest, the estimate for the length of a block."""
@@ -184,7 +196,7 @@ class Passes:
         """
         samples: list[float] = []
         blocks: list[float] = []  # seconds of each
-        before, kept = self.done, len(self.beside)
+        before, kept = self.done, self.kept
 
         def enough(blocks: list[float]) -> bool:
             lasting = sum(blocks) >= min_time or len(blocks) >= MAX_SAMPLES
@@ -208,6 +220,7 @@ class Passes:
     def _forget_from(self, block: int) -> None:
         """What was kept beside blocks that do not count after all."""
         del self.clock.device_samples[block:], self.beside[block:]
+        self.kept = min(self.kept, block)
 
 
 def passes_for(seconds: float, block: float = BLOCK) -> int:

@@ -31,8 +31,8 @@ def serve(
     device_samples: list[float] = []
     passes = 0
     with no_collection():
-        first_call_s = ring.run_long()
-        pass_s = ring.settle() if first_call_s >= SLOW else ring.warm_up(first_call_s)
+        first_call_s, long = ring.first()
+        pass_s = ring.settle() if long >= SLOW else ring.warm_up(long)
         say({"pass_s": pass_s})
         faults = minor_faults()
         while (asked := hear())[0] > 0:

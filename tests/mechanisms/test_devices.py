@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from effbench import products
-from effbench.mechanisms import _band, _linear_pooled, _parts, _row_blocks, _tiled, fnet
+from effbench import prediction, products
+from effbench.cell import Cell
+from effbench.mechanisms import _band, _linear_pooled, _parts, _row_blocks, _rows, _tiled, fnet
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
 from effbench.mechanisms.linear import linear_attention
@@ -138,3 +140,103 @@ def test_all_is_made_on_the_device_of_the_input(name, options, causal):
     module(x).sum().backward()
     assert x.grad.device.type == "meta"
     assert all(p.grad is None or p.grad.device.type == "meta" for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "expected"),
+    [
+        ("cuda", torch.float16, "high"),
+        ("cuda", torch.bfloat16, "high"),
+        ("cuda", torch.float32, "highest"),
+        ("cpu", torch.float16, "highest"),
+    ],
+)
+def test_products_need_no_more_digits_than_a_gpus_inputs_have(device, dtype, expected):
+    with FakeTensorMode():
+        x = torch.empty(2, device=device, dtype=dtype)
+        forward = _parts.eager(lambda _: torch.get_float32_matmul_precision())
+        backward = _parts.plain_backward(lambda _, grad: torch.get_float32_matmul_precision())
+        assert forward(x) == backward(None, x) == expected
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def cut_off(x: torch.Tensor) -> torch.Tensor:
+    """A factor as TF32 has it, with what it leaves out cut off: the most that a tensor core may lose."""
+    if x.dtype != torch.float32:
+        return x
+    return (x.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.fixture
+def by_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every product takes its factors as TF32."""
+    for name in ("mm", "bmm", "matmul", "addmm_", "baddbmm_"):
+        monkeypatch.setattr(products, name, _of_cut_off(getattr(products, name)))
+
+
+def _of_cut_off(product):
+    def multiply(*operands, **options):
+        *total, a, b = operands
+        return product(*total, cut_off(a), cut_off(b), **options)
+
+    return multiply
+
+
+@pytest.mark.usefixtures("elsewhere", "by_tf32")
+@pytest.mark.parametrize(("name", "options", "causal"), CASES)
+def test_the_digits_of_tf32_cost_float16_no_more_than_a_few_roundings(name, options, causal):
+    module, x = built(name, 131, causal=causal, dtype=torch.float16, **options), sample(131).half()
+    exact = built(name, 131, causal=causal, **options)
+    exact.load_state_dict({key: value.double() for key, value in module.state_dict().items()})
+    results = []
+    for function, given in ((module, x), (lambda x: MECHANISMS[name].reference(exact, x), x.double())):
+        given.requires_grad_()
+        y = function(given)
+        direction = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y)
+        results.append((y, *torch.autograd.grad(y, given, direction.to(y.dtype))))
+    for found, true in zip(*results, strict=True):
+        assert found.dtype == torch.float16
+        assert (found.double() - true).norm() < 0.003 * true.norm()  # float32's digits give up to 0.0022
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_fewer_digits_stay_where_they_were_asked_for(precision):
+    torch.set_float32_matmul_precision(precision)
+    try:
+        with FakeTensorMode(), products.as_exact_as(torch.empty(1, device="cuda", dtype=torch.float16)):
+            assert torch.get_float32_matmul_precision() == precision
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("terms", [1, 2])
+def test_rows_of_scores_on_a_gpu_hold_a_fixed_multiple_of_the_values(terms):
+    for n in (4096, 16384, 65536):
+        v = torch.empty(8, n, 64, device="meta")
+        rows = _rows.tile_rows(v, terms)
+        assert terms * rows * n <= _rows.TIMES * v.numel()
+        assert rows >= _rows.row_tile(n)
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "causal", "most"),
+    [
+        ("aft-simple", False, 2.05),
+        ("aft-simple", True, 3.05),
+        ("linear", False, 4),
+        ("linear", True, 4),
+        ("aft-conv", False, 4),
+        ("aft-conv", True, 4),
+        ("synthesizer-factorized-dense", False, 6),
+    ],
+)
+def test_few_tiles_keep_memory_to_a_few_times_the_values(name, causal, most, dtype):
+    n, d = 131072, 512
+    shape = {"seq": n, "dim": d, "heads": 8, "threads": 1}
+    cell = Cell(mechanism=name, level="op", causal=causal, dtype=dtype, **shape)
+    peak = prediction.on_fake_tensors(MECHANISMS[name], cell, seconds=60)["peak_bytes"]
+    assert peak <= most * n * d * 4

@@ -2,8 +2,10 @@
 
 import gc
 import time
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from effbench.meters import clocks
 from effbench.meters import time as meter
@@ -158,6 +160,50 @@ def test_a_first_call_of_over_five_seconds_is_the_warm_up(clock):
     assert passes.log == ["tick", 0, "tick", 1]
     assert (result["first_call_s"], result["samples_s"]) == (6.0, [5.5])
     assert result["flags"] == ["few-samples"]
+
+
+def test_what_the_first_pass_loads_is_no_measure_of_a_pass(clock, monkeypatch):
+    monkeypatch.setattr(clocks.Clock, "loads", True)
+    passes = Passes(clock, lambda i: 7.0 if i == 0 else 1e-4)
+    result = passes.measure(min_samples=5, min_time=0.1)
+    assert result["first_call_s"] == 7.0
+    assert len(result["samples_s"]) > 5
+    assert result["samples_s"] == pytest.approx([1e-4] * len(result["samples_s"]), rel=1e-3)
+
+
+def test_a_pass_that_is_long_though_all_is_loaded_is_measured_as_such(clock, monkeypatch):
+    monkeypatch.setattr(clocks.Clock, "loads", True)
+    passes = Passes(clock, lambda i: 8.0 if i == 0 else 5.5)
+    assert passes.measure()["samples_s"] == [5.5]
+    assert passes.indices == [0, 1, 2]
+
+
+def test_the_device_has_a_sample_for_each_that_counts(clock):
+    class Device(meter.Clock):
+        def block(self, call, first, passes, *, keep=False):
+            seconds = super().block(call, first, passes, keep=keep)
+            if keep:
+                self.device_samples.append(seconds / passes)
+            return seconds
+
+    costs = iter([0.4] + [1e-4] * 10_000)
+    ring = meter.Passes(lambda i: setattr(clock, "now", clock.now + next(costs)), Device(), lambda: None)
+    settled = ring.settle()
+    samples, _ = ring.sample(settled, 4, 0.0)  # the first blocks are too short, and drawn again
+    assert ring.clock.device_samples == pytest.approx([settled, *samples])
+
+
+def test_a_cold_cache_that_does_not_fit_beside_the_pass_costs_no_answer(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("full")
+
+    clock = clocks.CudaClock()
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(L2_cache_size=8))
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: torch.zeros(16))
+    monkeypatch.setattr(clock, "_events", lambda: (SimpleNamespace(record=lambda: None),) * 2)
+    assert clock.cold_samples(full, 0) is None
+    monkeypatch.setattr(torch, "empty", full)
+    assert clock.cold_samples(lambda i: None, 0) is None
 
 
 def test_ticks_come_before_long_passes_and_once_a_second(clock):
