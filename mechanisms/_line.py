@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from effbench.mechanisms import _gate, _parts, _running, _taps
+from effbench.mechanisms import _gate, _parts, _scan, _taps
 
 CHUNK = 1 << 20  # elements of a chunk's values: smaller ones, in cache, took longer for their many steps
 KEPT = 0.125
@@ -153,7 +153,7 @@ class _Work:
 
     def running(self, keys: Tensor, before: Tensor) -> Tensor:
         """The sums over the keys before each row's window, and at last before the next chunk's first."""
-        return _running.accumulate_(torch.cat([before, keys[:, : keys.shape[1] - self.halo]], 1))
+        return _scan.accumulate_(torch.cat([before, keys[:, : keys.shape[1] - self.halo]], 1))
 
     def advance(self, i: int, before: Tensor, after: Tensor) -> Tensor:
         """The sums over the keys before the windows of chunk i + 1, as that chunk's shift has them."""
@@ -232,7 +232,7 @@ def _key_gradients(
     """Add what the sums of chunk i mean for its windows' keys and values: ``found`` through the taps."""
     rows, width = slope.shape[1], to_v.shape[2]
     if work.causal:  # the rows of this chunk whose windows begin after the key, and the later chunks'
-        found[:, : rows - 1] += _running.accumulate_(slope.flip(1))[:, :-1].flip(1) * work.outside
+        found[:, : rows - 1] += _scan.accumulate_(slope.flip(1))[:, :-1].flip(1) * work.outside
     own = 0 if work.causal else work.left  # where the keys begin that this chunk, and no other, counts as far
     found[:, own : own + rows] += far[0]
     value = (work.split(found[:, :, :width]) * keys[:, :, width:].unsqueeze(3)).flatten(2)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _parts, _running
+from effbench.mechanisms import _parts, _scan
 
 CHUNK = 64  # tokens whose pairs are computed one by one
 TILE = 1 << 18  # elements of a tile of q: what is made of it stays in cache
@@ -94,7 +94,7 @@ class Work:
         states = self.room("states", len(g) + 1, *start.shape)
         states[0] = start
         products.bmm(g.mT.flatten(0, 2), u.flatten(0, 2), out=states[1:].flatten(0, 2))
-        _running.accumulate_(states.flatten(1)[None])
+        _scan.accumulate_(states.flatten(1)[None])
         return states
 
     def later(self, last: Tensor, f: Tensor, p: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Work:
         later = self.room("later", len(f) + 1, *last.shape)
         later[-1] = last
         products.bmm(f.mT.flatten(0, 2), p.flatten(0, 2), out=later[:-1].flatten(0, 2))
-        _running.accumulate_(later.flatten(1)[None], reverse=True)
+        _scan.accumulate_(later.flatten(1)[None], reverse=True)
         return later
 
     def sums(self, f: Tensor, states: Tensor, g: Tensor, u: Tensor) -> Tensor:

@@ -7,10 +7,9 @@ real transform. So half of the columns, a real transform along each, half of the
 complex-to-real transform along each of them give half of y; the other half is its mirror image. The map is
 linear and symmetric: it is its own gradient.
 
-``dft="matrix"`` multiplies by matrices of cosines and sines, y = C x C - S x S, as the paper does on TPUs.
-C sees the part of x that is even in both indices and S the part that is odd in both: a quarter of x each.
-The module holds the matrices of the length and width that it was built for, as buffers that are not saved;
-those of another length (not a part of them: its angles are others) are made in the pass that needs them.
+``dft="matrix"`` multiplies by matrices of cosines and sines, as the paper does on TPUs (``_dft``). The module
+holds those of the length and width that it was built for, as buffers that are not saved; those of another
+length (not a part of them: its angles are others) are made in the pass that needs them.
 
 Paper: Lee-Thorp et al. 2022, arXiv:2105.03824, equation 3. No parameters, no projections, no causal form.
 """
@@ -20,18 +19,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from effbench import products
-from effbench.mechanisms import _parts
+from effbench.mechanisms import _dft, _parts
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
 TILE = 1 << 21  # elements of a tile of columns, whose buffer is used again
 ROWS = 1 << 19  # elements of a tile of rows, which is written twice while it is in cache
-SMALL = 1 << 18  # elements of a sequence up to which many small steps take longer than one large one
+SMALL = 1 << 20  # elements of a sequence up to which many small steps take longer than one large one
+LEAST = 1 << 14  # and up to which autograd's gradient of that step takes less than a function of ours
+NARROW, WIDE, FEW = 64, 192, 1 << 17  # widths and elements of a sequence, see _order
 SMALL_ELSEWHERE = 1 << 24  # elements of a batch below which a GPU is faster with the whole spectrum
 COLUMNS = 64  # at least so many columns along the sequence
 LONG = 1 << 15  # tokens of which a column goes through 2 MiB of cache lines: it is copied out first
@@ -39,18 +38,49 @@ BLOCK = 4096  # tokens whose columns are copied at once
 LINE = 64  # bytes of a cache line
 
 DFTS = ("fft", "matrix")
-Matrices = tuple[Tensor, Tensor]  # the cosines and the sines of a length, see dft_matrices
 
 
-@_parts.eager
 def fourier_mix(
-    x: Tensor, *, dft: str = "fft", rows: Matrices | None = None, columns: Matrices | None = None
+    x: Tensor, *, dft: str = "fft", rows: _dft.Matrices | None = None, columns: _dft.Matrices | None = None
 ) -> Tensor:
     """x [b, n, d], any n and d; half precision is computed in float32.
 
-    ``dft``: "fft" or "matrix"; rows and columns: the ``dft_matrices`` of n and of d, made where not given.
+    ``dft``: "fft" or "matrix"; rows and columns: the ``_dft.matrices`` of n and of d, made where not given.
     """
-    transform = _by_fft if dft == "fft" else partial(_by_matrices, rows=rows, columns=columns)
+    if dft == "fft" and _is_one_step(x):
+        return _in_one_step(x)
+    return _mix(x, dft, rows, columns)
+
+
+def _is_one_step(x: Tensor) -> bool:
+    """Looked at before all else, which would take as long as a small transform does."""
+    size = LEAST if torch.is_grad_enabled() and x.requires_grad else SMALL
+    fits = x.shape[1] * x.shape[2] <= size and x.dtype in (torch.float32, torch.float64)
+    return fits and _parts.on_cpu(x) and not torch.compiler.is_compiling()
+
+
+def _in_one_step(x: Tensor) -> Tensor:
+    """Real transforms along one dimension, of half of that complex ones along the other, the rest mirrored.
+
+    torch.fft's functions of two dimensions make x complex first and transform all of it.
+    """
+    order = _order(*x.shape[1:])
+    return torch.fft.fft2(x).real if order is None else torch._fft_r2c(x, order, 0, onesided=False).real
+
+
+def _order(n: int, d: int) -> tuple[int, int] | None:
+    """The dimensions of one step, the one of the real transforms last; None where none takes less.
+
+    Of 16 to 512 columns and 128 to 8192 tokens on an Intel Xeon.
+    """
+    if NARROW < d < WIDE and n * d < FEW:
+        return None
+    return (2, 1) if d <= NARROW else (1, 2)
+
+
+@_parts.eager
+def _mix(x: Tensor, dft: str, rows: _dft.Matrices | None, columns: _dft.Matrices | None) -> Tensor:
+    transform = _by_fft if dft == "fft" else partial(_dft.by_matrices, rows=rows, columns=columns)
     if not (torch.is_grad_enabled() and x.requires_grad):
         return transform(x)  # an autograd function takes a tenth of the time of a small transform
     return _FourierMix.apply(x, transform)
@@ -71,10 +101,10 @@ class _FourierMix(torch.autograd.Function):
 def _by_fft(x: Tensor) -> Tensor:
     b, n, d = x.shape
     rows, columns, wide = n // 2 + 1, d // 2 + 1, _parts.accumulator(x.dtype)
-    if n * d <= SMALL or (not _parts.on_cpu(x) and x.numel() < SMALL_ELSEWHERE):
-        return torch.fft.fft2(x.to(wide)).real.to(x.dtype)
     if not _parts.on_cpu(x):
-        return _at_once(x)
+        return _at_once(x) if x.numel() >= SMALL_ELSEWHERE else torch.fft.fft2(x.to(wide)).real.to(x.dtype)
+    if n * d <= SMALL:
+        return _in_one_step(x.to(wide)).to(x.dtype)
     spectrum = x.new_empty(b, rows, columns, dtype=wide.to_complex())
     width = max(COLUMNS, TILE // (b * n))
     width = -(-columns // -(-columns // width))  # of tiles that are alike
@@ -148,89 +178,6 @@ def _put_rows(y: Tensor, a: int, part: Tensor) -> None:
         torch.mul(turned[..., -1:], 0.5, out=mirrored[..., :1])
 
 
-def _by_matrices(x: Tensor, rows: Matrices | None, columns: Matrices | None) -> Tensor:
-    wide = _parts.accumulator(x.dtype)
-    rows = rows or dft_matrices(x.shape[1], wide, x.device)
-    columns = columns or dft_matrices(x.shape[2], wide, x.device)
-    y = torch.empty_like(x)
-    for one, target in zip(x, y, strict=True):
-        one = one.to(wide)
-        even, odd = (_fold(_fold(one, sign).mT, sign).mT for sign in (1, -1))
-        even = products.mm(products.mm(rows[0], even), columns[0])
-        odd = products.mm(products.mm(rows[1], odd), columns[1])
-        _unfold(target, even, odd)
-    return y
-
-
-def _fold(x: Tensor, sign: int) -> Tensor:
-    """x[c] + sign x[-c] along the last dimension: where c <= -c mod d, without zeros and without repeats."""
-    d = x.shape[-1]
-    paired = (d - 1) // 2  # how many c have a partner -c > c
-    if sign < 0:
-        return x[..., 1 : paired + 1] - x[..., d - paired :].flip(-1)
-    even = x[..., : d // 2 + 1].clone()
-    even[..., 1 : paired + 1] += x[..., d - paired :].flip(-1)
-    return even
-
-
-def _unfold(y: Tensor, even: Tensor, odd: Tensor) -> None:
-    """y [n, d] from C x C and S x S, of which the first is even and the second odd in both indices."""
-    (n, d), (r, c) = y.shape, odd.shape
-    y[: n // 2 + 1, : d // 2 + 1] = even
-    y[n - r :, : d // 2 + 1] = even[1 : r + 1].flip(0)
-    y[: n // 2 + 1, d - c :] = even[:, 1 : c + 1].flip(1)
-    y[n - r :, d - c :] = even[1 : r + 1, 1 : c + 1].flip(0, 1)
-    y[1 : r + 1, 1 : c + 1] -= odd
-    y[n - r :, d - c :] -= odd.flip(0, 1)
-    y[n - r :, 1 : c + 1] += odd.flip(0)
-    y[1 : r + 1, d - c :] += odd.flip(1)
-
-
-def dft_matrices(n: int, dtype: torch.dtype, device: torch.device) -> Matrices:
-    """cos and sin of 2 pi j k / n for 0 <= j, k <= n / 2, the sines without those that are 0.
-
-    n^2 / 2 elements in all.
-    """
-    turn = (2 * math.pi / n) * torch.arange(n, device=device, dtype=torch.float64)
-    cosines = _at_products(turn.cos().to(dtype), 0, n // 2 + 1)
-    return cosines, _at_products(turn.sin().to(dtype), 1, (n - 1) // 2 + 1)
-
-
-def _at_products(wave: Tensor, first: int, stop: int) -> Tensor:
-    """wave[j k mod n], rows by tiles, at most some 64: the indices take more memory than the matrix."""
-    k = torch.arange(first, stop, device=wave.device)
-    matrix = wave.new_empty(len(k), len(k))
-    for a, b in _parts.tiles(len(k), max(1, TILE // max(1, len(k)), len(k) // 64)):
-        matrix[a:b] = wave[k[a:b, None] * k % len(wave)]
-    return matrix
-
-
-class _Waves(nn.Module):
-    """The DFT matrices of one length, in the accumulator of the dtype that the module is in."""
-
-    def __init__(self, length: int):
-        super().__init__()
-        self.length = length
-        self._make(torch.empty(0))
-
-    def of(self, length: int, x: Tensor) -> Matrices | None:
-        """The matrices, where they are those of this length and of what x is computed in."""
-        held = (self.length, self.cosines.dtype, self.cosines.device)
-        return (self.cosines, self.sines) if held == (length, _parts.accumulator(x.dtype), x.device) else None
-
-    def _make(self, like: Tensor) -> None:
-        pair = dft_matrices(self.length, _parts.accumulator(like.dtype), like.device)
-        for name, matrix in zip(("cosines", "sines"), pair, strict=True):
-            self.register_buffer(name, matrix, persistent=False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """To another dtype or device: made anew there, since a cast would keep the rounding of this dtype."""
-        like = fn(self.cosines[:0])
-        if (_parts.accumulator(like.dtype), like.device) != (self.cosines.dtype, self.cosines.device):
-            self._make(like)
-        return self
-
-
 class FNet(nn.Module):
     def __init__(self, shape: Shape, *, causal: bool = False, dft: str = "fft"):
         super().__init__()
@@ -240,7 +187,7 @@ class FNet(nn.Module):
             raise ValueError(f"dft is {dft!r} and should be one of {', '.join(DFTS)}")
         self.dft = dft
         if dft == "matrix":
-            self.rows, self.columns = _Waves(shape.seq), _Waves(shape.dim)
+            self.rows, self.columns = _dft.Waves(shape.seq), _dft.Waves(shape.dim)
 
     def project(self, x: Tensor) -> tuple[Tensor]:
         return (x,)
@@ -279,7 +226,7 @@ def flops(shape: Shape, *, causal: bool = False, mode: str = "forward", dft: str
         quarters = ((n // 2 + 1, d // 2 + 1), ((n - 1) // 2, (d - 1) // 2))
         return Flops(matmul=b * sum(2 * r * c * (r + c) for r, c in quarters), elementwise=b * 3 * n * d)
     if n * d <= SMALL:
-        return Flops(fft=b * 5 * n * d * math.log2(n * d))
+        return Flops(fft=b * (2.5 if _order(n, d) else 5) * n * d * math.log2(n * d))
     columns = (d // 2 + 1) * 2.5 * n * math.log2(n)
     rows = (n // 2 + 1) * 2.5 * d * math.log2(d)
     return Flops(fft=b * (columns + rows), elementwise=b * 1.5 * n * d)

@@ -129,6 +129,21 @@ def test_causal_aft_simple_by_tiles_whose_shifts_move(keys, monkeypatch):
         assert_close(a, b, **EXACT)
 
 
+def test_causal_aft_simple_by_levels_of_keys_that_are_out_of_reach_of_their_tile(monkeypatch):
+    """Several levels in a tile, in some columns only, over groups of rows and a rest."""
+    monkeypatch.setattr(_running, "COLUMNS", 2)
+    n, (q, k, v) = 300, qkv(300, d=5)
+    k = k * torch.tensor([50, 300, 1, 1, 20]).double()
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    got, expected = aft_simple(*leaves, causal=True), naive(*leaves, torch.zeros(n, n).double(), True)
+    assert_close(got, expected, **EXACT)
+    mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
+    for a, b in zip(mine, theirs, strict=True):
+        assert_close(a, b, **EXACT)
+    late = (k + 1000 * (torch.arange(n) > 200).double()[:, None]).detach()
+    assert torch.equal(aft_simple(q, late, v, causal=True)[:, :201], got[:, :201])
+
+
 def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
     height, width, s, (q, k, v) = 5, 7, 3, qkv(35, d=4)
     kernel = torch.randn(2, s, s, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
@@ -436,9 +451,11 @@ def test_rows_sum_to_one(causal):
         assert_close(y, torch.ones_like(y), **EXACT)
 
 
-@pytest.mark.parametrize("path", ["small", "tiles", "long", "matrix"])
-@pytest.mark.parametrize(("n", "d"), [(1, 1), (2, 3), (7, 8), (64, 16), (101, 6), (1009, 5)])
+@pytest.mark.parametrize("path", ["least", "small", "tiles", "long", "matrix"])
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (2, 3), (64, 16), (101, 6), (1009, 5), (9, 70), (8, 200)])
 def test_fourier_mix_is_the_real_part_of_fft2(n, d, path, monkeypatch):
+    if path != "least":
+        monkeypatch.setattr(fnet, "LEAST", 0)  # else autograd has the gradient
     if path in ("tiles", "long"):
         for name, size in (("SMALL", 0), ("TILE", 64), ("COLUMNS", 2), ("BLOCK", 30)):
             monkeypatch.setattr(fnet, name, size)
