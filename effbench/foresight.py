@@ -13,7 +13,8 @@ from typing import Any
 
 from effbench.cell import Cell, usable_cores
 from effbench.effort import COUNT_S
-from effbench.processes import Conversation, Outcome
+from effbench.outcome import Outcome
+from effbench.processes import Conversation
 
 _BESIDE = 1 << 30  # bytes that it may take: fake tensors have none, and the other question has the rest
 

@@ -13,9 +13,10 @@ from effbench.answers import Answers, faults_weigh
 from effbench.cell import Budget, Cell
 from effbench.errors import BadInput
 from effbench.foresight import Foresight, Prediction
+from effbench.outcome import Outcome
 from effbench.paces import Paces
 from effbench.plan import Description
-from effbench.processes import Conversation, Outcome
+from effbench.processes import Conversation
 from effbench.record import Record
 from effbench.servers import Servers
 from effbench.status import judge

@@ -11,8 +11,8 @@ import pytest
 
 from effbench import foresight
 from effbench.cell import Budget, Cell
+from effbench.outcome import Outcome
 from effbench.plan import Description, make_plan
-from effbench.processes import Outcome
 from effbench.record import Memory, Record, Time
 from effbench.runner import run_plan
 from effbench.servers import Servers

@@ -1,10 +1,10 @@
 """What a cell costs beyond its passes: ``python docs/measuring/overhead.py docs/measuring/overhead.csv``.
 
 Cheap cells are visited as a run visits them, twice. Every step of a visit is a question: the time that the
-run waits for it, from before the request to the moment at which the process is gone (and the loading of a
-mechanism for its first question to a server), less first call, warm-up and samples where it times, is
-overhead. What the next cell's counts take longer than the memory question that they are made beside is a part
-of that one. Beside it the processor time that the parent used meanwhile.
+run waits for it, from before the request to its answer (the end of the child before it, which must be gone
+first, and the loading of a mechanism for its first question to a server included), less first call, warm-up
+and samples where it times, is overhead. What the next cell's counts take longer than the memory question that
+they are made beside is a part of that one. Beside it the processor time that the parent used meanwhile.
 """
 
 import sys
