@@ -11,6 +11,13 @@ SLOW_S = 0.3  # a pass whose memory is taken cold, after one at a quarter of the
 PROFILED_S = 0.5  # a pass that may be made once more under the profiler, which is slower
 LONG_S = 2.0  # a pass on one thread that is not made again for its instructions
 FEW_CALLS = 20_000  # the profiler keeps about 15 KB for every operator call
+#: Seconds of counting on fake tensors, or this share of a pass if that is longer.
+COUNT_S, COUNT_SHARE = 2.0, 0.25
+
+
+def for_counts(predicted: float | None) -> float:
+    """Seconds that counting on fake tensors may take, of a pass that is predicted to take so many."""
+    return max(COUNT_S, COUNT_SHARE * (predicted or 0))
 
 
 def for_memory(seconds: float, *, single: bool, calls: int | None) -> tuple[dict[str, Any], dict[str, str]]:

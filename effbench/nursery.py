@@ -52,9 +52,7 @@ class Nursery(Server):
 
     def stop(self) -> None:
         """Let it end, and every child of it; its server buries it."""
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        self._hang_up()
 
     def begin(self, request: Mapping[str, Any], **limits: Any) -> Conversation:
         """Put a question to a child that has the mechanism; else to one of the server."""

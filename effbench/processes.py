@@ -16,11 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from effbench.errors import EffbenchError
+from effbench.outcome import Outcome, with_cause
 
 _WATCH_S = 0.05  # between looks at the resident size
 _START_S = 120.0  # for a server to import torch on a cold disk
@@ -30,24 +31,11 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 PROGRAM = ("-m", "effbench.forkserver")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a question.
-
-    ``ended`` is ``answered`` (see ``answer``), ``timeout``, ``memory`` (killed for its resident
-    size), ``until`` (the run's own time was up) or ``died``; ``stage`` is where it was.
-    """
-
-    ended: str
-    answer: Mapping[str, Any] = field(default_factory=dict)
-    stage: str = "load"
-    reason: str = ""
-    seconds: float = 0.0
-    server: str = ""  # whose child it was
-
-
 class Server:
     """One fork server: an environment of its own, children that each answer one question."""
+
+    #: Children of all servers that have answered and are ending: gone before anyone is asked anything.
+    _leaving: ClassVar[dict[tuple[Server, int], Mapping[str, Any]]] = {}
 
     def __init__(
         self,
@@ -102,9 +90,7 @@ class Server:
 
     def stop(self) -> None:
         """End the server and every child of it."""
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        self._hang_up()
         self._ready = False
         if self._process is not None:
             try:
@@ -115,6 +101,13 @@ class Server:
             if self._process.stderr:
                 self._process.stderr.close()
             self._process = None
+
+    def _hang_up(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        for child in [child for child in self._leaving if child[0] is self]:
+            del self._leaving[child]
 
     def ask(self, request: Mapping[str, Any], **limits: Any) -> Outcome:
         """Ask one question in a fresh child; ``limits`` are those of ``begin``."""
@@ -131,7 +124,9 @@ class Server:
         memory: int | None = None,
         until: float | None = None,
     ) -> Conversation:
-        """Put a question to a fresh child; at the end of the ``with`` block the child is gone.
+        """Put a question to a fresh child once all others are gone that have answered.
+
+        At the end of the ``with`` block the child is gone, or has answered and ends.
 
         Args:
             request: plain data for ``worker.answer``.
@@ -155,11 +150,21 @@ class Server:
             conversation.outcome = Outcome(ended="died", reason="the fork server is gone")
         else:
             conversation.pid = int(forked["forked"])
+            while self._leaving:
+                server, pid = next(iter(self._leaving))
+                server.end(pid, patient=True)
             conversation.say(request)
         return conversation
 
+    def leave(self, pid: int) -> None:
+        """A child has answered: its end is seen to when the next one is there, which takes as long."""
+        if self._control is not None:
+            self._leaving[self, pid] = {}
+
     def end(self, pid: int, *, patient: bool) -> Mapping[str, Any]:
         """See a child end, by force where it does not by itself."""
+        if ended := self._leaving.pop((self, pid), None):
+            return ended
         ended = self._hear("ended", time.monotonic() + _GRACE_S, pid) if patient else None
         if ended is None:
             with contextlib.suppress(ProcessLookupError):
@@ -185,6 +190,8 @@ class Server:
             message: dict[str, Any] = json.loads(line)
             if what in message and pid in (None, message[what]):
                 return message
+            if (child := (self, message.get("ended"))) in self._leaving:
+                self._leaving[child] = message
 
     def _last_words(self) -> str:
         if self._process is None or self._process.stderr is None:
@@ -220,13 +227,13 @@ class Conversation:
 
     def end(self) -> None:
         """See the child end, by force where it does not by itself, and close the channel."""
-        if self.pid:
+        if self.pid and self.outcome.ended == "answered":
+            self.server.leave(self.pid)
+        elif self.pid:
             ended = self.server.end(self.pid, patient=self._closed)
-            self.outcome = replace(
-                _with_cause(self.outcome, ended),
-                seconds=time.monotonic() - self._started,
-                server=self.server.identity,
-            )
+            self.outcome = with_cause(self.outcome, ended)
+        if self.pid:
+            self.outcome = replace(self.outcome, server=self.server.identity)
         self._channel.close()
 
     def keep(self) -> tuple[socket.socket, bytes]:
@@ -298,16 +305,6 @@ class Conversation:
         else:
             return False
         return True
-
-
-def _with_cause(outcome: Outcome, ended: Mapping[str, Any]) -> Outcome:
-    """A death explained by its exit code or signal."""
-    if outcome.ended != "died" or ended.get("forced"):
-        return outcome
-    if ended.get("signal"):
-        name = signal.Signals(ended["signal"]).name
-        return replace(outcome, reason=f"killed by signal {ended['signal']} ({name})")
-    return replace(outcome, reason=f"ended with exit code {ended['code']}") if "code" in ended else outcome
 
 
 def _resident(pid: int) -> int:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from effbench.calibration import at_their_best
 from effbench.cell import Budget, Cell
+from effbench.effort import for_counts
 from effbench.estimate import Estimate
+from effbench.foresight import Prediction
 from effbench.groups import slowed
 from effbench.plan import Plan
 from effbench.record import Record
@@ -164,7 +166,17 @@ class _Run:
         if self._late(self.estimate.visit(cell)):
             return self.visitor.skipped(cell, description, "budget")
         predicted = self.estimate.from_line(cell)
-        return self.visitor.first(cell, description, predicted=predicted, until=self.until)
+        return self.visitor.first(
+            cell, description, predicted=predicted, until=self.until, ahead=self._ahead()
+        )
+
+    def _ahead(self) -> Prediction | None:
+        """What the visit after this one will probably ask first."""
+        for cell in self.waiting[1:2]:
+            description = self.plan.mechanisms[cell.mechanism]
+            if description.error is None and not self.visitor.surveys.get(cell.id, (None,))[0]:
+                return Prediction(cell, description.spec, for_counts(self.estimate.from_line(cell)))
+        return None
 
     def _ran_out(self) -> list[Record]:
         return [r for r in self.first.values() if r.status in _RAN_OUT and r.stage in _MEASURING]

@@ -14,6 +14,7 @@ from effbench import environment
 from effbench.calibration import doubtful, keep_ceilings, raise_ceilings
 from effbench.cell import Budget, Cell, usable_cores
 from effbench.errors import BadInput, EffbenchError
+from effbench.foresight import Prediction
 from effbench.frame import Run, load_run
 from effbench.paces import recall, remember
 from effbench.pickled import send
@@ -101,7 +102,8 @@ def plan_only(
             reason, formula = visitor.surveys.get(cell.id, (None, None))
             answer: Mapping[str, Any] = {}
             if description.error is None and reason is None:
-                answer = visitor.predict(cell, description.spec).answer
+                asked = Prediction(cell, description.spec)
+                answer = visitor.foresight.answer(asked, visitor.begin).answer
             known.append({"unsupported": description.error or reason, "formula": formula, **answer})
         return plan, known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from effbench.processes import Outcome
+from effbench.outcome import Outcome
 from effbench.record import Status
 
 

@@ -12,17 +12,17 @@ from effbench import effort
 from effbench.answers import Answers, faults_weigh
 from effbench.cell import Budget, Cell
 from effbench.errors import BadInput
+from effbench.foresight import Foresight, Prediction
+from effbench.outcome import Outcome
 from effbench.paces import Paces
 from effbench.plan import Description
-from effbench.processes import Conversation, Outcome
+from effbench.processes import Conversation
 from effbench.record import Record
 from effbench.servers import Servers
 from effbench.status import judge
 
 _WATCHDOG_SLACK = 1 << 30  # bytes above the memory limit: torch itself, and what a process starts with
 _MARGIN = 1.1  # predictions are exact for most mechanisms, and miss what a few kernels take for themselves
-#: Seconds of counting on fake tensors, or this share of a pass if that is longer.
-_PREDICT_S, _PREDICT_SHARE = 2.0, 0.25
 _HOLES = 2.0  # a heap that gives nothing back grows to this many times its peak: freed holes do not fit
 
 
@@ -41,6 +41,7 @@ class Visitor:
     needed: dict[str, dict[str, float] | None] = field(default_factory=dict)  # closed-form, by cell
     attention: dict[str, str] = field(default_factory=dict)  # torch's kernels of what was timed
     paces: Paces = field(default_factory=Paces)
+    foresight: Foresight = field(default_factory=Foresight)
     _checked: dict[str, Outcome] = field(default_factory=dict)
 
     def describe(self, spec: str, *, threads: int, source: str = "") -> Description:
@@ -72,9 +73,15 @@ class Visitor:
             self.surveys[cell.id], self.needed[cell.id] = (reason, formula), needed
 
     def first(
-        self, cell: Cell, description: Description, *, predicted: float | None, until: float | None
+        self,
+        cell: Cell,
+        description: Description,
+        *,
+        predicted: float | None,
+        until: float | None,
+        ahead: Prediction | None = None,
     ) -> Record:
-        """The first visit: check, prediction, time, memory, instructions and counts."""
+        """The first visit: check, prediction, time, memory, instructions, counts; ``ahead`` of its time."""
         visit = Visit(self, cell, description, 0, until)
         if description.error is not None:
             return visit.record("error", "load", description.error)
@@ -86,9 +93,9 @@ class Visitor:
         single = predicted is not None and predicted > self.budget.costly and not cell.compile
         return (
             visit.check()
-            or visit.predict(max(_PREDICT_S, _PREDICT_SHARE * (predicted or 0)))
+            or visit.predict(predicted)
             or visit.time(single)
-            or visit.memory(single)
+            or visit.memory(single, ahead)
             or visit.instruct(single)
             or visit.count()
             or visit.record("ok")
@@ -140,10 +147,6 @@ class Visitor:
             until=until,
         )
 
-    def predict(self, cell: Cell, spec: str, *, seconds: float = _PREDICT_S, **more: Any) -> Outcome:
-        """Ask for the counts on fake tensors, which may take so many seconds."""
-        return self.ask("counts", cell, "counts", spec=spec, count_seconds=seconds, **more)
-
     def checked(self, cell: Cell, spec: str, until: float | None) -> Outcome:
         """The comparison with the reference, once for all cells that only differ in size or level."""
         key = f"{replace(cell, level='layer', stack={}).line}|{min(cell.heads, 2)}"
@@ -192,10 +195,10 @@ class Visit(Answers):
         self.flags += outcome.answer.get("flags", [])
         return self._unless_ok(outcome)
 
-    def predict(self, seconds: float = _PREDICT_S) -> Record | None:
-        """Count on fake tensors, which may take so long; refuse what cannot fit."""
-        spec, until = self.description.spec, self.until
-        answer = self.visitor.predict(self.cell, spec, until=until, seconds=seconds).answer
+    def predict(self, predicted: float | None = None) -> Record | None:
+        """Count on fake tensors a pass of so many seconds; refuse what cannot fit."""
+        asked = Prediction(self.cell, self.description.spec, effort.for_counts(predicted))
+        answer = self.visitor.foresight.answer(asked, self.visitor.begin, until=self.until).answer
         if answer.get("status") == "unsupported":
             return self.record("unsupported", "build", answer["reason"])
         self.take_counts(answer)
@@ -264,13 +267,14 @@ class Visit(Answers):
         limit = self.visitor.budget.heap(self.cell.device)
         return peak is None or self._live + _HOLES * peak <= limit
 
-    def memory(self, single: bool) -> Record | None:
+    def memory(self, single: bool, ahead: Prediction | None = None) -> Record | None:
         """Peak memory of one pass: cold where a pass is costly, else warmed up and repeated."""
         seconds = self.seconds
         how, left_out = effort.for_memory(seconds, single=single, calls=self._calls)
         self._missing |= left_out
         patience = self.visitor.budget.cell_timeout + 30 + 6 * seconds * (how["repeats"] + 2)
-        outcome = self._ask("memory", "memory", memory_timeout=patience, **how)
+        with self.visitor.foresight.beside(self.cell, ahead, self.visitor.begin, until=self.until):
+            outcome = self._ask("memory", "memory", memory_timeout=patience, **how)
         if outcome.answer.get("status") == "ok":
             found = outcome.answer["memory"]
             if reason := found.pop("peak_missing", None):

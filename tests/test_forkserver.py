@@ -68,3 +68,35 @@ def test_a_child_that_never_stops_talking_is_watched_all_the_same(monkeypatch: p
     theirs.close()
     assert conversation.outcome.ended == "memory"
     assert looks == [os.getpid()]
+
+
+SLOW_TO_END = """
+import json, os, socket, sys, time
+from effbench import forkserver
+
+def answer(channel):
+    others = {*forkserver_children(os.getppid())} - {os.getpid()} if channel.recv(4096) else None
+    channel.sendall(json.dumps({"stage": "end", "answer": {"others": sorted(others)}}).encode() + b"\\n")
+    time.sleep(0.2)
+    os._exit(0)
+
+def forkserver_children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+forkserver._serve(socket.socket(fileno=int(sys.argv[2])), answer)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="the children of a process are read there")
+def test_who_has_answered_is_gone_before_another_is_asked(tmp_path: Path) -> None:
+    servers = [Server("time", {}, ("-c", SLOW_TO_END)) for _ in range(2)]
+    try:
+        for server in (servers[0], servers[0], servers[1], servers[0]):
+            outcome = server.ask({"question": "who else"}, log=tmp_path / "log", allow=60)
+            assert outcome.answer == {"others": []}, (tmp_path / "log").read_text()
+            assert [whose for whose, _ in Server._leaving] == [server]  # nobody else's is left
+    finally:
+        for server in servers:
+            server.stop()
+    assert not Server._leaving

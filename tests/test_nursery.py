@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from effbench import servers as servers_module
-from effbench.processes import Outcome
+from effbench.outcome import Outcome
 from effbench.servers import Servers
 
 PLUGIN = """

@@ -96,9 +96,11 @@ every core, each product waits for the thread whose core is shared. Such rows ar
 finding."""
 OVERHEAD = """## What a cell costs beyond its passes
 
-Cheap cells, visited twice. A question is one process: from the request until the process is gone, less first
-call, warm-up and samples. Memory and counts make a few passes of their own, which are not taken off. Goals:
-at most 150 ms a cell all in all; the parent uses under 2 % of a core while a child times.
+Cheap cells, visited twice. A question costs what the run waits for it: from the request, before which the
+last child must be gone, to the answer, less first call, warm-up and samples. Memory and counts make a few
+passes of their own, which are not taken off. The counts of the next cell are made beside the memory question,
+which then lasts until both are done; nothing is asked beside a time. Goals: at most 150 ms a cell all in all;
+the parent uses under 2 % of a core while a child times.
 """
 FAULTS = """## Faults
 
