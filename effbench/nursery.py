@@ -21,7 +21,7 @@ class Nursery(Server):
 
     def __init__(self, server: Server, request: Mapping[str, Any], *, log: Path, allow: float) -> None:
         """``request`` is the question "load"; ``log`` and ``allow`` are for its answer, as in ``begin``."""
-        super().__init__(server.kind, server.environment)
+        super().__init__(server.kind, server.environment, leaving=server.leaving)
         self._parent, self._request, self._log, self._allow = server, request, log, allow
         self._tried = ""  # the server that was asked last: each is asked once
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from effbench.errors import EffbenchError
 from effbench.outcome import Outcome, with_cause
@@ -31,11 +31,12 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 PROGRAM = ("-m", "effbench.forkserver")
 
 
+#: Children that have answered and are ending, each with what its server said of its end.
+Leaving = dict[tuple["Server", int], Mapping[str, Any]]
+
+
 class Server:
     """One fork server: an environment of its own, children that each answer one question."""
-
-    #: Children of all servers that have answered and are ending: gone before anyone is asked anything.
-    _leaving: ClassVar[dict[tuple[Server, int], Mapping[str, Any]]] = {}
 
     def __init__(
         self,
@@ -43,8 +44,11 @@ class Server:
         environment: Mapping[str, str],
         program: Sequence[str] = PROGRAM,
         folder: Path | None = None,
+        leaving: Leaving | None = None,
     ) -> None:
-        """``program`` are Python's arguments, to which kind and descriptor are added; ``folder`` is where."""
+        """``program`` are Python's arguments, to which kind and descriptor are added; ``folder`` is where.
+
+        ``leaving`` is shared by the servers of one thread: whoever it asks next waits for them all."""
         self.kind = kind
         self.environment = dict(environment)
         self._program, self._folder = program, folder
@@ -52,6 +56,7 @@ class Server:
         self._ready = False
         self._control: socket.socket | None = None
         self._heard = b""
+        self.leaving: Leaving = {} if leaving is None else leaving
 
     @property
     def identity(self) -> str:
@@ -106,8 +111,8 @@ class Server:
         if self._control is not None:
             self._control.close()
             self._control = None
-        for child in [child for child in self._leaving if child[0] is self]:
-            del self._leaving[child]
+        for child in [child for child in self.leaving if child[0] is self]:
+            del self.leaving[child]
 
     def ask(self, request: Mapping[str, Any], **limits: Any) -> Outcome:
         """Ask one question in a fresh child; ``limits`` are those of ``begin``."""
@@ -124,7 +129,7 @@ class Server:
         memory: int | None = None,
         until: float | None = None,
     ) -> Conversation:
-        """Put a question to a fresh child once all others are gone that have answered.
+        """Put a question to a fresh child, once all that are ``leaving`` are gone.
 
         At the end of the ``with`` block the child is gone, or has answered and ends.
 
@@ -150,8 +155,8 @@ class Server:
             conversation.outcome = Outcome(ended="died", reason="the fork server is gone")
         else:
             conversation.pid = int(forked["forked"])
-            while self._leaving:
-                server, pid = next(iter(self._leaving))
+            while self.leaving:
+                server, pid = next(iter(self.leaving))
                 server.end(pid, patient=True)
             conversation.say(request)
         return conversation
@@ -159,11 +164,11 @@ class Server:
     def leave(self, pid: int) -> None:
         """A child has answered: its end is seen to when the next one is there, which takes as long."""
         if self._control is not None:
-            self._leaving[self, pid] = {}
+            self.leaving[self, pid] = {}
 
     def end(self, pid: int, *, patient: bool) -> Mapping[str, Any]:
         """See a child end, by force where it does not by itself."""
-        if ended := self._leaving.pop((self, pid), None):
+        if ended := self.leaving.pop((self, pid), None):
             return ended
         ended = self._hear("ended", time.monotonic() + _GRACE_S, pid) if patient else None
         if ended is None:
@@ -190,8 +195,8 @@ class Server:
             message: dict[str, Any] = json.loads(line)
             if what in message and pid in (None, message[what]):
                 return message
-            if (child := (self, message.get("ended"))) in self._leaving:
-                self._leaving[child] = message
+            if (child := (self, message.get("ended"))) in self.leaving:
+                self.leaving[child] = message
 
     def _last_words(self) -> str:
         if self._process is None or self._process.stderr is None:

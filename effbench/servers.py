@@ -11,7 +11,7 @@ from effbench import perf
 from effbench.cell import Cell
 from effbench.environment import server_environment
 from effbench.nursery import Nursery
-from effbench.processes import PROGRAM, Server
+from effbench.processes import PROGRAM, Leaving, Server
 
 _NURSERIES = 16  # of a server; each has pages of its own for some 10 MB
 
@@ -32,6 +32,7 @@ class Servers:
         """``program`` and ``folder`` say how and where each server is started."""
         self._program, self._folder = program, folder
         self._servers: dict[tuple[str, int, str, int], Server] = {}
+        self._leaving: Leaving = {}
         self._nurseries: dict[tuple[Server, str], Nursery] = {}
         self._compiled: tempfile.TemporaryDirectory[str] | None = None
         self.instructions_missing = perf.missing(perf.INSTRUCTIONS)  # why; None where they can be counted
@@ -44,7 +45,7 @@ class Servers:
             settings = server_environment(kind, threads=threads, allocator=allocator)
             settings["TORCHINDUCTOR_CACHE_DIR"] = self._cache()
             make = FixedServer if kind == "instructions" else Server
-            self._servers[key] = make(kind, settings, self._program, self._folder)
+            self._servers[key] = make(kind, settings, self._program, self._folder, self._leaving)
         return self._servers[key]
 
     def knowing(self, server: Server, load: Mapping[str, Any], *, log: Path, allow: float) -> Server:

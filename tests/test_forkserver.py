@@ -90,13 +90,14 @@ forkserver._serve(socket.socket(fileno=int(sys.argv[2])), answer)
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="the children of a process are read there")
 def test_who_has_answered_is_gone_before_another_is_asked(tmp_path: Path) -> None:
-    servers = [Server("time", {}, ("-c", SLOW_TO_END)) for _ in range(2)]
+    leaving: processes.Leaving = {}
+    servers = [Server("time", {}, ("-c", SLOW_TO_END), leaving=leaving) for _ in range(2)]
     try:
         for server in (servers[0], servers[0], servers[1], servers[0]):
             outcome = server.ask({"question": "who else"}, log=tmp_path / "log", allow=60)
             assert outcome.answer == {"others": []}, (tmp_path / "log").read_text()
-            assert [whose for whose, _ in Server._leaving] == [server]  # nobody else's is left
+            assert [whose for whose, _ in leaving] == [server]  # nobody else's is left
     finally:
         for server in servers:
             server.stop()
-    assert not Server._leaving
+    assert not leaving
