@@ -169,7 +169,7 @@ def results(work: Work) -> tuple[Tensor, Tensor]:
 
 
 class Causal(torch.autograd.Function):
-    """y [b, h, n, e], and which rows [b, h, n, 1] have to be done again: their denominator was lost."""
+    """y [b, h, n, e], and which rows [b, h, n] have to be done again: their denominator was lost."""
 
     @staticmethod
     def forward(ctx, q, k, v):
@@ -184,7 +184,7 @@ class Causal(torch.autograd.Function):
             ctx.shifts.append(moved)
             starts.append(states[-1].clone())
         ctx.save_for_backward(q, k, v, y, denominator, *starts)
-        bad = denominator == torch.inf
+        bad = (denominator == torch.inf).squeeze(-1)
         ctx.mark_non_differentiable(bad)
         return y, bad
 
