@@ -40,14 +40,17 @@ class _Pooled(torch.autograd.Function):
         top = None  # of the average
         for queries, slope, out in _parts.pieces(_tile(q), 1, q, grad, to_q):
             slope = slope.to(mean.dtype)
-            gate, part = _gate.with_slope(ctx.gate, queries.to(mean.dtype), slope * mean)
-            out.copy_(part)
+            gate, _ = _gate.with_slope(ctx.gate, queries.to(mean.dtype), slope * mean, out)
             own = gate.mul_(slope).sum(1, keepdim=True)
             top = own if top is None else top.add_(own)
         top /= denominator
         for weights, values, key, value in _weights(k, shift, mean.dtype, v, to_k, to_v):
-            torch.mul(weights, top, out=value)
-            torch.mul(weights.mul_(top), values - mean, out=key)
+            if key.dtype == value.dtype == mean.dtype:  # without a pass for what would be rounded
+                torch.mul(weights, top, out=value)
+                torch.sub(values, mean, out=key).mul_(value)
+            else:
+                value.copy_(weights.mul_(top))
+                torch.mul(weights, values - mean, out=key)
         return to_q, to_k, to_v, None
 
 
