@@ -96,7 +96,8 @@ class _Work:
         if not causal:
             small, large = kernel.expm1().mul_(outside[:, None]), taps - outside[:, None]
             taps = torch.where(kernel > 1, large, small)  # where expm1 might overflow
-        self.outside, self.taps = self.widened(outside), self.widened(taps.t())  # [c], [s, c]
+        wide = self.widened(torch.cat([taps.t(), outside[None]]))
+        self.taps, self.outside = wide[:-1], wide[-1]  # [s, c], [c]
         self.shifts, self.reached = self._shifts()
         self.moved = None
         if causal and len(self.bounds) > 1:
@@ -137,7 +138,7 @@ class _Work:
 
     def _pack(self, a: int, b: int, shift: Tensor, out: Tensor) -> Tensor:
         values, weights = out.split([self.v.shape[2], self.heads], 2)
-        _parts.exp_keys(self.k[:, a:b], shift, weights)
+        weights.copy_(_parts.exp_keys(self.k[:, a:b], shift))  # where they lie, exp takes four times as long
         torch.mul(weights.unsqueeze(3), self.split(self.v[:, a:b]), out=self.split(values))
         return out
 

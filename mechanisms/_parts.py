@@ -235,9 +235,9 @@ def faintest(dtype: torch.dtype) -> float:
     return -700.0 if dtype == torch.float64 else -70.0
 
 
-def exp_keys(k: Tensor, shift: Tensor, out: Tensor | None = None) -> Tensor:
+def exp_keys(k: Tensor, shift: Tensor) -> Tensor:
     """exp(k - shift) in the accumulator's dtype; rows that the upper bound touches are rescued."""
-    return torch.sub(k.to(shift.dtype), shift, out=out).clamp_(faintest(shift.dtype), REACH).exp_()
+    return (k.to(shift.dtype) - shift).clamp_(faintest(shift.dtype), REACH).exp_()
 
 
 def quick_exp(x: Tensor) -> tuple[Callable[[Tensor], Tensor], float]:
