@@ -31,11 +31,14 @@ def named(gate: str) -> Gate:
 SLOPES = {torch.sigmoid: torch.ops.aten.sigmoid_backward, torch.tanh: torch.ops.aten.tanh_backward}
 
 
-def with_slope(gate: Gate, q: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-    """gate(q), and the gradient of q where ``top`` is that of gate(q)."""
+def with_slope(gate: Gate, q: Tensor, top: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """gate(q), and the gradient of q where ``top`` is that of gate(q): in ``out`` too, if that is given."""
+    if out is not None and not (gate in SLOPES and out.dtype == top.dtype):
+        y, slope = with_slope(gate, q, top)
+        return y, out.copy_(slope)
     if gate in SLOPES:
         y = gate(q)
-        return y, SLOPES[gate](top, y)
+        return y, SLOPES[gate](top, y) if out is None else SLOPES[gate](top, y, grad_input=out)
     with torch.enable_grad():
         leaf = q.detach().requires_grad_()
         y = gate(leaf)

@@ -29,25 +29,27 @@ class Line(torch.autograd.Function):
         y, bad = torch.empty_like(v), torch.empty_like(k, dtype=torch.bool)
         means = torch.empty_like(v) if _gate.needs_mean(gate) else None
         denominators = torch.empty_like(k, dtype=work.wide)
-        far = work.start() if causal else work.pooled() * work.outside
-        for i, (a, b) in enumerate(work.bounds):
-            keys = work.keys(i)
+        only = work.keys(0) if len(work.bounds) == 1 else None  # packed once for all that asks for it
+        far = work.start() if causal else work.pooled(only) * work.outside
+        inputs = [q, k, y, denominators, bad, *([] if means is None else [means])]
+        for i, (queries, own, out, below, flags, *kept) in enumerate(_parts.pieces(work.chunk, 1, *inputs)):
+            keys = work.keys(i) if only is None else only
             sums = work.running(keys, far) if causal else None
             total = work.near(keys, far if sums is None else sums[:, :-1] * work.outside)
             total, denominator = total.split([v.shape[2], k.shape[2]], 2)
             if causal:
-                flags = denominator < _parts.smallest(work.wide)
+                torch.lt(denominator, _parts.smallest(work.wide), out=flags)
                 if work.reached:
-                    flags |= _parts.out_of_reach(k[:, a:b], work.shifts[i])
+                    flags |= _parts.out_of_reach(own, work.shifts[i])
                 far = work.advance(i, far, sums[:, -1:].clone())
             else:
-                flags = denominator < (KEPT * far[:, :, v.shape[2] :]).clamp(min=_parts.smallest(work.wide))
-            denominator.masked_fill_(flags, torch.inf)  # then these rows get no gradient here
-            denominators[:, a:b], bad[:, a:b] = denominator, flags
-            mean = work.split(total).div_(denominator.unsqueeze(3)).flatten(2)
-            _gate.scale(gate, q[:, a:b], mean, y[:, a:b])
-            if means is not None:
-                means[:, a:b] = mean
+                least = (far[:, :, v.shape[2] :] * KEPT).clamp_(min=_parts.smallest(work.wide))
+                torch.lt(denominator, least, out=flags)
+            below.copy_(denominator).masked_fill_(flags, torch.inf)  # then these rows get no gradient here
+            mean = work.split(total).div_(below.unsqueeze(3)).flatten(2)
+            _gate.scale(gate, queries, mean, out)
+            for room in kept:
+                room.copy_(mean)
         ctx.save_for_backward(q, k, v, kernel, y if means is None else means, denominators)
         ctx.causal, ctx.gate = causal, gate
         ctx.mark_non_differentiable(bad)
@@ -83,23 +85,24 @@ class _Work:
         (batch, n, self.heads), s = k.shape, kernel.shape[1]
         self.k, self.v, self.causal, self.n, self.halo = k, v, causal, n, s - 1
         self.left, self.wide = s - 1 if causal else s // 2, _parts.accumulator(v.dtype)
-        chunk = _parts.tile_elements(v, CHUNK) // max(1, v[:, 0].numel())
-        self.bounds = list(_parts.tiles(n, max(chunk, -(-n // 256), s)))
+        self.chunk = max(_parts.tile_elements(v, CHUNK) // max(1, batch * v.shape[2]), -(-n // 256), s)
+        self.bounds = list(_parts.tiles(n, self.chunk))
         self.columns = v.shape[2] + self.heads
         longest = min(n, self.bounds[0][1]) + self.halo
         self.keys_space = v.new_empty(batch, longest, self.columns, dtype=self.wide)
-        base, w = kernel.amax(1).clamp(min=0).to(self.wide), kernel.to(self.wide)
-        scale = (-base).exp()  # of exp(w)
-        self.outside, self.exponentials = self.widened(scale), (w - base[:, None]).exp()
-        taps = self.exponentials
+        base = kernel.amax(1).clamp(min=0).to(self.wide)  # exp(w) is divided by exp(base)
+        outside, kernel = (-base).exp_(), kernel.to(self.wide)
+        taps = self.exponentials = (kernel - base[:, None]).exp_()
         if not causal:
-            taps = w.expm1() * scale[:, None]
-            # where expm1 might overflow
-            taps = torch.where(w > 1, self.exponentials - scale[:, None], taps)
-        self.taps = self.widened(taps.t())  # [s, c]
+            small, large = kernel.expm1().mul_(outside[:, None]), taps - outside[:, None]
+            taps = torch.where(kernel > 1, large, small)  # where expm1 might overflow
+        wide = self.widened(torch.cat([taps.t(), outside[None]]))
+        self.taps, self.outside = wide[:-1], wide[-1]  # [s, c], [c]
         self.shifts, self.reached = self._shifts()
-        moved = self.shifts[1:] != self.shifts[:-1]
-        self.moved = list(moved.unbind(0)) if causal and _parts.occurs(moved) else None
+        self.moved = None
+        if causal and len(self.bounds) > 1:
+            moved = self.shifts[1:] != self.shifts[:-1]
+            self.moved = list(moved.unbind(0)) if _parts.occurs(moved) else None
 
     def _shifts(self) -> tuple[Tensor, bool]:
         """[chunks, b, 1, h], and whether a key is out of their reach."""
@@ -127,18 +130,22 @@ class _Work:
         """[exp(k) v, exp(k)] of the windows of chunk i, [b, keys, c], 0 out of the sequence; a buffer."""
         (first, a, b), (start, stop) = self.keys_of(i), self.bounds[i]
         out = self.keys_space[:, : stop - start + self.halo]
-        out[:, : a - first], out[:, b - first :] = 0, 0
+        for edge in (out[:, : a - first], out[:, b - first :]):
+            if edge.shape[1]:
+                edge.zero_()
         self._pack(a, b, self.shifts[i] if shift is None else shift, out[:, a - first : b - first])
         return out
 
     def _pack(self, a: int, b: int, shift: Tensor, out: Tensor) -> Tensor:
         values, weights = out.split([self.v.shape[2], self.heads], 2)
-        weights.copy_(_parts.exp_keys(self.k[:, a:b], shift))
+        weights.copy_(_parts.exp_keys(self.k[:, a:b], shift))  # where they lie, exp takes four times as long
         torch.mul(weights.unsqueeze(3), self.split(self.v[:, a:b]), out=self.split(values))
         return out
 
-    def pooled(self) -> Tensor:
-        """The sums over all keys, [b, 1, c]."""
+    def pooled(self, only: Tensor | None) -> Tensor:
+        """The sums over all keys, [b, 1, c]; ``only`` are those of the one chunk, if there is one."""
+        if only is not None:
+            return only.sum(1, keepdim=True)
         total = self.start()
         for i, (a, b) in enumerate(self.bounds):
             total += self._pack(a, b, self.shifts[i], self.keys_space[:, : b - a]).sum(1, keepdim=True)

@@ -14,6 +14,10 @@ keys of a head, and not positive. A decision about a row looks only at tokens th
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -61,12 +65,14 @@ class Work:
         size = torch.Size(shape).numel()
         if name not in self.rooms or self.rooms[name].numel() < size:
             self.rooms[name] = self.q.new_empty(size, dtype=self.dtype)
-        return self.rooms[name][:size].view(shape)
+        room = self.rooms[name]
+        return (room if room.numel() == size else room[:size]).view(shape)
 
     def chunks(self, x: Tensor, i: int) -> Tensor:
         """A view of tile i of x [b, h, n, .]."""
         a, b = self.bounds[i]
-        return x[:, :, a:b].unflatten(2, (-1, min(CHUNK, b - a))).movedim(2, 0)
+        tile = x if len(self.bounds) == 1 else x[:, :, a:b]
+        return tile.unflatten(2, (-1, min(CHUNK, b - a))).movedim(2, 0)
 
     def product(self, name: str, a: Tensor, b: Tensor) -> Tensor:
         out = self.room(name, *a.shape[:-1], b.shape[-1])
@@ -111,13 +117,16 @@ class Work:
         add(total, self.product("pairs", f, g.mT).tril_(), u)
         return total
 
-    def read(self, i: int, states: Tensor, g: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The sums of tile i, and the shift of its rows if there was one to make.
+    def read(self, i: int, states: Tensor, g: Tensor, u: Tensor) -> tuple[Tensor, None]:
+        """The sums of tile i, without a shift of its rows."""
+        return self.sums(self.features("f", self.chunks(self.q, i), None), states, g, u), None
+
+    def read_low(self, i: int, states: Tensor, g: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Likewise, and the shift of the rows if there was one to make: where a denominator is too low.
 
         A row whose denominator is lost all the same gets an infinite one, and so no gradient.
         """
-        q, shift = self.chunks(self.q, i), None
-        total = self.sums(self.features("f", q, None), states, g, u)
+        (total, shift), q = self.read(i, states, g, u), self.chunks(self.q, i)
         low = total[..., -1:] < _parts.smallest(self.dtype)
         if _parts.occurs(low):
             shift = q.amax(-1, keepdim=True).to(self.dtype).clamp_(max=0).masked_fill_(~low, 0)
@@ -171,24 +180,47 @@ def results(work: Work) -> tuple[Tensor, Tensor]:
     return y, y.new_empty(*y.shape[:-1], 1, dtype=work.dtype)
 
 
+def sweep(
+    work: Work, shift: Tensor | None, read: Callable[..., Any], y: Tensor, denominator: Tensor
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Write y and the denominators; the state before each tile, and the shift of each one's rows."""
+    starts, shifts = [work.start()], []
+    for i in range(len(work.bounds)):
+        g, u = work.keys(i, shift)
+        states = work.states(starts[-1], g, u)
+        total, moved = read(i, states[:-1], g, u)
+        finish(work, i, total, y, denominator)
+        shifts.append(moved)
+        if i + 1 < len(work.bounds):
+            starts.append(states[-1].clone())
+    return starts, shifts
+
+
+def margin(k: Tensor, denominator: Tensor) -> Tensor:
+    """At least ``smallest``, one value, if no first key is shifted and no denominator is too low."""
+    first = k[:, :, 0].amax(-1).to(denominator.dtype) - LOW
+    return torch.minimum(first.amin(), denominator.amin())
+
+
 class Causal(torch.autograd.Function):
-    """y [b, h, n, e], and which rows [b, h, n, 1] have to be done again: their denominator was lost."""
+    """y [b, h, n, e], and which rows [b, h, n] have to be done again (their denominator was lost), if any.
+
+    Whether a shift is called for is looked at once, when all is done. Where it is, all is done again: rows
+    that need none come out the same to the bit, so that those which do may be of the future.
+    """
 
     @staticmethod
     def forward(ctx, q, k, v):
-        work = Work(q, k, v)
+        work, shift, bad = Work(q, k, v), None, None
         y, denominator = results(work)
-        ctx.shift, ctx.shifts, starts = first_shift(k, work.dtype), [], [work.start()]
-        for i in range(len(work.bounds)):
-            g, u = work.keys(i, ctx.shift)
-            states = work.states(starts[-1], g, u)
-            total, moved = work.read(i, states[:-1], g, u)
-            finish(work, i, total, y, denominator)
-            ctx.shifts.append(moved)
-            starts.append(states[-1].clone())
+        starts, shifts = sweep(work, None, work.read, y, denominator)
+        if _parts.outside(margin(k, denominator), _parts.smallest(work.dtype), math.inf):
+            shift = first_shift(k, work.dtype)
+            starts, shifts = sweep(work, shift, work.read_low, y, denominator)
+            bad = (denominator == torch.inf).squeeze(-1)
+            ctx.mark_non_differentiable(bad)
         ctx.save_for_backward(q, k, v, y, denominator, *starts)
-        bad = denominator == torch.inf
-        ctx.mark_non_differentiable(bad)
+        ctx.shift, ctx.shifts = shift, shifts
         return y, bad
 
     @staticmethod

@@ -6,7 +6,6 @@ below exp(-REACH) is the largest key looked for and subtracted: within, the weig
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -19,17 +18,17 @@ TILE = 1 << 18  # elements of a tile, whose few temporaries stay in cache
 
 def pooled(q: Tensor, k: Tensor, v: Tensor, gate: _gate.Gate) -> Tensor:
     """gate(q) times the average of v with weights exp(k); q k v [b, n, d]."""
-    return _Pooled.apply(q, k, v, gate)
+    return _parts.apply(_Pooled, q, k, v, gate)
 
 
 class _Pooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, gate):
-        shift, sums = _average(k, v)
-        mean, y = sums[0] / sums[1], torch.empty_like(q)
-        for a, b in _tiles(q):
-            _gate.scale(gate, q[:, a:b], mean, y[:, a:b])
-        ctx.save_for_backward(q, k, v, shift, mean, sums[1])
+        shift, numerator, denominator = _average(k, v)
+        mean, y = numerator / denominator, torch.empty_like(q)
+        for queries, out in _parts.pieces(_tile(q), 1, q, y):
+            _gate.scale(gate, queries, mean, out)
+        ctx.save_for_backward(q, k, v, shift, mean, denominator)
         ctx.gate = gate
         return y
 
@@ -38,53 +37,59 @@ class _Pooled(torch.autograd.Function):
     def backward(ctx, grad):
         q, k, v, shift, mean, denominator = ctx.saved_tensors
         to_q, to_k, to_v = (torch.empty_like(x) for x in (q, k, v))
-        top = torch.zeros_like(mean)  # of the average
-        for a, b in _tiles(q):
-            slope = grad[:, a:b].to(mean.dtype)
-            gate, to_q[:, a:b] = _gate.with_slope(ctx.gate, q[:, a:b].to(mean.dtype), slope * mean)
-            top += gate.mul_(slope).sum(1, keepdim=True)
+        top = None  # of the average
+        for queries, slope, out in _parts.pieces(_tile(q), 1, q, grad, to_q):
+            slope = slope.to(mean.dtype)
+            gate, _ = _gate.with_slope(ctx.gate, queries.to(mean.dtype), slope * mean, out)
+            own = gate.mul_(slope).sum(1, keepdim=True)
+            top = own if top is None else top.add_(own)
         top /= denominator
-        for a, b, weights in _weights(k, shift, mean.dtype):
-            torch.mul(weights, top, out=to_v[:, a:b])
-            torch.mul(weights.mul_(top), v[:, a:b] - mean, out=to_k[:, a:b])
+        for weights, values, key, value in _weights(k, shift, mean.dtype, v, to_k, to_v):
+            if key.dtype == value.dtype == mean.dtype:  # without a pass for what would be rounded
+                torch.mul(weights, top, out=value)
+                torch.sub(values, mean, out=key).mul_(value)
+            else:
+                value.copy_(weights.mul_(top))
+                torch.mul(weights, values - mean, out=key)
         return to_q, to_k, to_v, None
 
 
-def _average(k: Tensor, v: Tensor) -> tuple[Tensor | None, Tensor]:
-    """The shift of the keys, if they need one, and the numerator and denominator at it, [2, b, 1, d]."""
-    sums = _sums(k, v, None)
-    far = (sums[1] >= math.exp(_parts.REACH)) | (sums[1] <= math.exp(-_parts.REACH)) | ~sums[0].isfinite()
-    if not _parts.occurs(far):
-        return None, sums
-    shift = k.amax(1, keepdim=True).to(sums.dtype)
-    return shift, _sums(k, v, shift)
+def _average(k: Tensor, v: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    """The shift of the keys, if they need one, and the numerator and denominator at it, [b, 1, d]."""
+    numerator, denominator = _sums(k, v, None)
+    # 0 times a numerator that is not finite is not a number, and so not within reach.
+    furthest = torch.linalg.vector_norm(torch.add(denominator.log(), numerator, alpha=0), torch.inf)
+    if not _parts.outside(furthest, 0, _parts.REACH):
+        return None, numerator, denominator
+    shift = k.amax(1, keepdim=True).to(denominator.dtype)
+    return shift, *_sums(k, v, shift)
 
 
-def _sums(k: Tensor, v: Tensor, shift: Tensor | None) -> Tensor:
-    b, _, d = k.shape
-    sums = k.new_zeros(2, b, 1, d, dtype=_parts.accumulator(k.dtype))
-    rows = None  # the first rows of all tiles added up, the second ones, ...
-    for start, stop, weights in _weights(k, shift, sums.dtype):
-        sums[1] += weights.sum(1, keepdim=True)
-        rows = torch.zeros_like(weights) if rows is None else rows
-        rows[:, : stop - start].addcmul_(weights, v[:, start:stop].to(sums.dtype))
-    if rows is not None:
-        sums[0] = rows.sum(1, keepdim=True)
-    return sums
-
-
-def _weights(k: Tensor, shift: Tensor | None, dtype: torch.dtype) -> Iterator[tuple[int, int, Tensor]]:
-    """(start, stop) of each tile and its exp(k - shift), in a buffer that the next one overwrites."""
-    room = None
-    for a, b in _tiles(k):
-        keys = k[:, a:b].to(dtype)
-        room = torch.empty_like(keys) if room is None else room[:, : b - a]
-        if shift is None:
-            yield a, b, torch.exp(keys, out=room)
+def _sums(k: Tensor, v: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+    rows = denominator = None  # the first rows of all tiles added up, the second ones, ...
+    for weights, values in _weights(k, shift, _parts.accumulator(k.dtype), v):
+        own = weights.sum(1, keepdim=True)
+        if rows is None:
+            denominator, rows = own, weights * values
         else:
-            yield a, b, torch.sub(keys, shift, out=room).clamp_(min=_parts.faintest(dtype)).exp_()
+            denominator += own
+            rows[:, : values.shape[1]].addcmul_(weights, values.to(rows.dtype))
+    return rows.sum(1, keepdim=True), denominator
 
 
-def _tiles(x: Tensor):
+def _weights(k: Tensor, shift: Tensor | None, dtype: torch.dtype, *others: Tensor) -> Iterator[tuple]:
+    """exp(k - shift) of each tile, in a buffer that the next one overwrites, and that tile of the others."""
+    room = None
+    for keys, *rest in _parts.pieces(_tile(k), 1, k, *others):
+        keys = keys.to(dtype)
+        room = torch.empty_like(keys) if room is None else room[:, : keys.shape[1]]
+        if shift is None:
+            yield torch.exp(keys, out=room), *rest
+        else:
+            yield torch.sub(keys, shift, out=room).clamp_(min=_parts.faintest(dtype)).exp_(), *rest
+
+
+def _tile(x: Tensor) -> int:
+    """Tokens of a tile of x [b, n, d]."""
     b, n, d = x.shape
-    return _parts.tiles(n, max(1, _parts.tile_elements(x, TILE) // (b * d), -(-n // 256)))
+    return max(1, _parts.tile_elements(x, TILE) // (b * d), -(-n // 256))

@@ -46,9 +46,9 @@ def aft_conv(
     if grid is not None and causal:
         raise ValueError("aft_conv on a grid has no causal form")
     if grid is None:
-        y, bad = _line.Line.apply(q, k, v, kernel, causal, gate)
+        y, bad = _parts.apply(_line.Line, q, k, v, kernel, causal, gate)
     else:
-        y, bad = _plane.Plane.apply(q, k, v, kernel, grid, gate)
+        y, bad = _parts.apply(_plane.Plane, q, k, v, kernel, grid, gate)
     y, q, values = (x.unflatten(2, (k.shape[2], -1)) for x in (y, q, v))  # [b, n, h, e]
 
     def exact(batch: Tensor, t: Tensor, head: Tensor) -> Tensor:

@@ -24,16 +24,14 @@ from effbench.plugin import Complexity, Flops, Mechanism, Shape
 @_parts.eager
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """q k v [b, h, n, e]."""
-    y, bad = (_linear.Causal if causal else _linear_pooled.BothWays).apply(q, k, v)
-    if bad is None:
-        return y
+    y, bad = _parts.apply(_linear.Causal if causal else _linear_pooled.BothWays, q, k, v)
     wide = _parts.accumulator(q.dtype)
 
     def exact(batch: Tensor, head: Tensor, t: Tensor) -> Tensor:
         logits = log_features(q[batch, head, t].to(wide))[:, None] + log_features(k[batch, head].to(wide))
         return _parts.average(logits.logsumexp(-1), v[batch, head], t if causal else None)
 
-    return _parts.rescue(y, bad.squeeze(-1), exact, q.shape[2] * q.shape[3])
+    return _parts.rescue(y, bad, exact, q.shape[2] * q.shape[3])
 
 
 def log_features(x: Tensor) -> Tensor:

@@ -52,8 +52,11 @@ def ask(servers: Servers, file: Path) -> tuple[Outcome, int]:
 
 
 def descendants(servers: Servers) -> list[psutil.Process]:
+    """Of the server, without children that have answered and are ending."""
     server = servers.get("time", threads=1, allocator="default")
-    return psutil.Process(int(server.identity.partition("-")[2])).children(recursive=True)
+    leaving = {pid for _, pid in server.leaving}
+    found = psutil.Process(int(server.identity.partition("-")[2])).children(recursive=True)
+    return [process for process in found if process.pid not in leaving]
 
 
 def test_several_questions_import_it_once_and_no_thread_is_forked(servers: Servers, tmp_path: Path) -> None:

@@ -393,6 +393,32 @@ def test_linear_attention_of_very_negative_queries_and_keys(shift, causal):
     assert_close(got.double(), expected, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("first", [0.0, -20.0])
+def test_late_tokens_that_call_for_shifts_leave_earlier_rows_of_linear_attention_exact(first, monkeypatch):
+    """The pass is made again then, with shifts where rows need them: in the same tile, and in others."""
+    monkeypatch.setattr(_linear, "TILE", 0)
+    read, low = _linear.Work.read_low, []
+    monkeypatch.setattr(_linear.Work, "read_low", lambda *x: low.append(x) or read(*x))
+    q, k, v = (sample(150, seed=seed).float().unflatten(2, (2, 8)).transpose(1, 2) for seed in (1, 2, 3))
+    k[:, :, 0] += first
+    before = linear_attention(q, k, v, causal=True)
+    assert bool(low) == (first < 0)
+    late = q.clone()
+    late[:, :, 70:] -= 100
+    after = linear_attention(late, k, v, causal=True)
+    assert low
+    assert torch.equal(after[:, :, :70], before[:, :, :70])
+    assert not torch.equal(after[:, :, 70:], before[:, :, 70:])
+
+
+def test_values_whose_sums_overflow_unshifted_are_averaged_all_the_same():
+    """The keys' sums alone lie within reach."""
+    q, k, v = (x.float() for x in qkv(60))
+    k, v = k + 30, v * 1e28
+    expected = naive(*(x.double() for x in (q, k, v)), torch.zeros(60, 60).double())
+    assert_close(aft_simple(q, k, v).double(), expected, rtol=1e-4, atol=1e22)
+
+
 def test_linear_attention_answers_alike_however_its_inputs_lie(monkeypatch):
     """Heads side by side or each by itself, in tiles and a rest, values of another width."""
     monkeypatch.setattr(_linear_pooled, "TILE", 0)
