@@ -93,7 +93,7 @@ class Outer:
     @staticmethod
     def whole(left: Tensor, first: Tensor, second: Tensor) -> Tensor:
         outer, inner = (Product.whole(left, factor) for factor in (first, second))
-        return (outer.unsqueeze(3) * inner.unsqueeze(2)).flatten(2)[..., : left.shape[1]]
+        return (outer.unsqueeze(3) * inner.unsqueeze(2)).flatten(2)[..., : left.shape[1]].contiguous()
 
     def write(self, a: int, b: int, stop: int, out: Tensor) -> Tensor:
         outer = products.mm(self.left[a:b], self.first.t())
