@@ -1,4 +1,4 @@
-"""softmax(scores) @ v by tiles of whole rows, with memory linear in n: shared by the Synthesizers.
+"""softmax(scores) @ v: the choice of a form by size and terms, and the form by tiles of whole rows.
 
 Whole rows, and torch's softmax in place: it was measured against tiles of keys with exp alone (no maximum,
 rows divided at the end), which lose to it by a tenth, for torch's products and for oneDNN's.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _parts, _tiled
+from effbench.mechanisms import _parts, _tiled, _whole
 from effbench.mechanisms._scores import Product, Term, wide
 
 TIMES = 4  # on a GPU, scores at once for each element of v
@@ -24,16 +24,22 @@ def synthesize(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:
     Scores that do not depend on the input have h groups, and their softmax is made once for the batch.
     """
     b, h, n, e = v.shape
-    by_rows = softmax_rows if len(terms) > 1 or terms[0].kind is not Product else _softmax_of_product
-    if max(len(x) for term in terms for x in term.tensors) > h:
-        return by_rows(terms, v.flatten(0, 1), causal=causal).view_as(v)
-    y = by_rows(terms, v.permute(1, 2, 0, 3).reshape(h, n, b * e), causal=causal)
+    if max(x.shape[0] for term in terms for x in term.tensors) > h:
+        return softmax(terms, v.flatten(0, 1), causal=causal).view_as(v)
+    y = softmax(terms, v.permute(1, 2, 0, 3).reshape(h, n, b * e), causal=causal)
     return y.view(h, n, b, e).permute(2, 0, 1, 3)
 
 
-def _softmax_of_product(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:
-    """Of a single term, whose tiles can be cut along the keys too: memory does not grow with their number."""
-    return _tiled.tiled_softmax(*terms[0].tensors, v, causal=causal)
+def softmax(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:
+    """softmax(sum of the terms) @ v for each of g groups, v [g, n, c], at once or by tiles.
+
+    Tiles of a single product can be cut along the keys too: memory does not grow with their number.
+    """
+    if _whole.fits(v.shape[0], v.shape[1]):
+        return _whole.softmax_whole(terms, v, causal=causal)
+    if len(terms) == 1 and terms[0].kind is Product:
+        return _tiled.tiled_softmax(*terms[0].tensors, v, causal=causal)
+    return softmax_rows(terms, v, causal=causal)
 
 
 def softmax_rows(terms: Sequence[Term], v: Tensor, *, causal: bool) -> Tensor:

@@ -3,6 +3,9 @@
 A tile is the rows ``a`` to ``b`` of one group, and the keys before ``stop``. An object of these classes
 belongs to one group; ``write`` makes the tile, and ``back`` adds what a slope [b - a, stop] means to
 gradients of the shapes that the object was made from.
+
+``whole`` is the scores of all groups, [groups, n, n], from the tensors of a ``Term``, by operators that torch
+differentiates; ``new`` says that they may be written over.
 """
 
 from __future__ import annotations
@@ -28,9 +31,15 @@ class Product:
 
     summed = (True, True)  # gradients that several tiles add to, so that they need the accumulator's dtype
     turned = (False, True)  # gradients kept transposed: a product with a transposed left operand is slow
+    new = True
 
     def __init__(self, left: Tensor, right: Tensor):
         self.left, self.right = wide(left), wide(right)
+
+    @staticmethod
+    def whole(left: Tensor, right: Tensor) -> Tensor:
+        dtype = _parts.accumulator(left.dtype)
+        return products.matmul(left.to(dtype), _parts.spread(right, left.shape[0]).to(dtype).mT)
 
     def write(self, a: int, b: int, stop: int, out: Tensor) -> Tensor:
         return products.mm(self.left[a:b], self.right[:stop].t(), out=out)
@@ -45,9 +54,15 @@ class Whole:
 
     summed = (False, True)
     turned = (False, False)
+    new = False
 
     def __init__(self, scores: Tensor, factor: Tensor | None = None):
         self.scores, self.factor = scores, factor
+
+    @staticmethod
+    def whole(scores: Tensor, factor: Tensor | None = None) -> Tensor:
+        scores = scores.to(_parts.accumulator(scores.dtype))
+        return scores if factor is None else scores * factor
 
     def write(self, a: int, b: int, stop: int, out: Tensor) -> Tensor:
         out.copy_(self.scores[a:b, :stop])
@@ -70,9 +85,15 @@ class Outer:
 
     summed = (True, True, True)
     turned = (False, False, False)
+    new = True
 
     def __init__(self, left: Tensor, first: Tensor, second: Tensor):
         self.left, self.first, self.second = wide(left), wide(first), wide(second)
+
+    @staticmethod
+    def whole(left: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        outer, inner = (Product.whole(left, factor) for factor in (first, second))
+        return (outer.unsqueeze(3) * inner.unsqueeze(2)).flatten(2)[..., : left.shape[1]].contiguous()
 
     def write(self, a: int, b: int, stop: int, out: Tensor) -> Tensor:
         outer = products.mm(self.left[a:b], self.first.t())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from effbench import products
-from effbench.mechanisms import _decode, _parts, _rows
+from effbench.mechanisms import _decode, _parts, _rows, _whole
 from effbench.mechanisms._scores import Term
 from effbench.plugin import Flops, Shape
 
@@ -100,22 +100,24 @@ def flops(
 ) -> Flops:
     """From the products that the scores take, ``scores``, and the maps that there are, ``groups``.
 
-    Backward computes the scores and the softmax again.
+    Backward computes scores of several tiles, and their softmax, again.
     """
     b, n, d, train = shape.batch, shape.seq, shape.dim, mode == "train"
-    held = pairs(n, causal=causal)
+    held, whole = pairs(n, causal=causal), _whole.fits(groups, n)
+    times = 2 if train and not whole else 1
     return Flops(
         matmul=2 * 2 * b * n * d * d * (3 if train else 1) + b * held * d * (6 if train else 2) + scores,
-        elementwise=groups * held * ((11 if train else 4) + (2 if train else 1) * 2 * (terms - 1)),
-        transcendental=groups * held * (2 if train else 1),
+        elementwise=groups * held * (((8 if whole else 11) if train else 4) + times * 2 * (terms - 1)),
+        transcendental=groups * held * times,
     )
 
 
 def product_flops(
     shape: Shape, *, causal: bool, mode: str, groups: int, width: int, pairs: Pairs = _rows.row_pairs
 ) -> float:
-    """Scores as a product of [n, width] and [width, n]: twice for the softmax, once for each gradient."""
-    return groups * pairs(shape.seq, causal=causal) * width * (8 if mode == "train" else 2)
+    """Scores as a product of [n, width] and [width, n]."""
+    times = _whole.score_products(groups, shape.seq, mode=mode)
+    return 2 * times * groups * pairs(shape.seq, causal=causal) * width
 
 
 def projection_flops(shape: Shape, *, mode: str) -> float:

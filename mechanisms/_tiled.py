@@ -90,9 +90,11 @@ def _groups(left: Tensor, right: Tensor, v: Tensor, causal: bool):
     batch = 1 if products.choice(left) == "onednn" else BATCH
     if _parts.on_cpu(v):
         batch = min(batch, torch.get_num_threads())
+    side = TILE if _parts.on_cpu(v) else TILE_ELSEWHERE
+    tile = min(v.shape[1], side)
+    batch = max(batch, (side // tile) ** 2)  # of short sequences as many as fill a tile
     while len(right) % batch:
         batch -= 1
-    tile = min(v.shape[1], TILE if _parts.on_cpu(v) else TILE_ELSEWHERE)
     space = v.new_empty(batch * tile**2, dtype=_parts.accumulator(v.dtype))
     for g in range(0, len(v), batch):
         its = slice(g % len(right), g % len(right) + batch)

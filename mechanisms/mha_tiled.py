@@ -15,7 +15,8 @@ from functools import partial
 
 from torch import Tensor
 
-from effbench.mechanisms import _parts, _tiled
+from effbench.mechanisms import _parts, _rows, _tiled, _whole
+from effbench.mechanisms._scores import Product, Term
 from effbench.mechanisms.mha import MultiHeadAttention, reference, step_flops
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
@@ -24,9 +25,8 @@ from effbench.plugin import Complexity, Flops, Mechanism, Shape
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """q k v [b, h, n, e], scale 1/sqrt(e)."""
     left = q.to(_parts.accumulator(q.dtype)) * q.shape[-1] ** -0.5
-    return _tiled.tiled_softmax(left.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), causal=causal).view_as(
-        v
-    )
+    scores = Term(Product, (left.flatten(0, 1), k.flatten(0, 1)))
+    return _rows.softmax([scores], v.flatten(0, 1), causal=causal).view_as(v)
 
 
 class TiledAttention(MultiHeadAttention):
@@ -42,17 +42,18 @@ def flops(
     pairs: Callable[..., int] = _tiled.pairs,
     ones: int = 1,
 ) -> Flops:
-    """Backward computes the scores again: five products of n^2 d where forward has two.
+    """Where forward has two products of n^2 d backward has four, and by tiles a fifth: the scores again.
 
-    ``ones``: columns beside a head's values that sum its weights.
+    ``ones``: columns beside a head's values that sum its weights, by tiles.
     """
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
-    held = pairs(n, causal=causal)
-    mix = b * held * ((14 if train else 4) * d + 2 * h * ones)
+    held, whole = pairs(n, causal=causal), _whole.fits(b * h, n)
+    of_scores, of_values = _whole.score_products(b * h, n, mode=mode), 3 if train else 1
+    mix = b * held * (2 * (of_scores + of_values) * d + 2 * h * ones * (not whole))
     return Flops(
         matmul=4 * 2 * b * n * d * d * (3 if train else 1) + mix,
-        elementwise=b * h * held * (11 if train else 4),
-        transcendental=b * h * held * (2 if train else 1),
+        elementwise=b * h * held * ((8 if whole else 11) if train else 4),
+        transcendental=b * h * held * (2 if train and not whole else 1),
     )
 
 

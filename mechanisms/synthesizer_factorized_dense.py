@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from effbench import products
-from effbench.mechanisms import _parts, _rows, _synthesizer
+from effbench.mechanisms import _parts, _rows, _synthesizer, _whole
 from effbench.mechanisms._scores import Outer, Term
 from effbench.plugin import Complexity, Flops, Mechanism, Shape
 
@@ -93,10 +93,11 @@ def score_flops(
     factor: int | None = None,
     pairs: _synthesizer.Pairs = _rows.row_pairs,
 ) -> float:
-    """Factors as products (twice for the softmax, once for each gradient); rows are no matrix product."""
-    train, e = mode == "train", shape.dim // shape.heads
-    factors = groups * shape.seq * e * sum(factor_sizes(shape.seq, factor)) * (8 if train else 2)
-    slopes = groups * pairs(shape.seq, causal=causal) * (4 if train else 0)
+    """Factors as products; rows are none, and slopes only tile by tile."""
+    e, times = shape.dim // shape.heads, _whole.score_products(groups, shape.seq, mode=mode)
+    factors = 2 * times * groups * shape.seq * e * sum(factor_sizes(shape.seq, factor))
+    tiled = mode == "train" and not _whole.fits(groups, shape.seq)
+    slopes = groups * pairs(shape.seq, causal=causal) * (4 if tiled else 0)
     return _synthesizer.projection_flops(shape, mode=mode) + factors + slopes
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from effbench import products
-from effbench.mechanisms import _parts, _rows, _synthesizer
+from effbench.mechanisms import _parts, _rows, _synthesizer, _whole
 from effbench.mechanisms import synthesizer_dense as dense
 from effbench.mechanisms import synthesizer_factorized_dense as factorized_dense
 from effbench.mechanisms import synthesizer_factorized_random as factorized_random
@@ -153,7 +153,11 @@ def flops(
     shared = all(not COMPONENTS[name].made for name in names)
     groups = shape.heads * (1 if shared else shape.batch)
     asked = {"causal": causal, "mode": mode, "groups": groups, "pairs": pairs}
-    scores = sum(SCORE_FLOPS[name](shape, **asked) for name in names)
+    once = shape.heads if _whole.fits(groups, shape.seq) else groups  # maps that do not depend on the input
+    scores = sum(
+        SCORE_FLOPS[name](shape, **{**asked, "groups": groups if COMPONENTS[name].made else once})
+        for name in names
+    )
     return _synthesizer.flops(shape, scores=scores, terms=len(names), **asked)
 
 

@@ -6,16 +6,36 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from effbench.mechanisms import _whole
 from effbench.mechanisms.synthesizer_dense import synthesizer_dense
 from effbench.mechanisms.synthesizer_factorized_dense import factor_sizes, synthesizer_factorized_dense
 from effbench.mechanisms.synthesizer_factorized_random import synthesizer_factorized_random
 from effbench.mechanisms.synthesizer_mixture import component_names
 from effbench.mechanisms.synthesizer_random import synthesizer_random
 
-from .conftest import CAUSAL, built, sample
+from .conftest import CASES, CAUSAL, built, sample
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
+BY_SCORES = [case for case in CASES if case.values[0].startswith(("synthesizer", "mha-tiled"))]
 STEPPING = [case for case in CAUSAL if case.values[0].startswith("synthesizer")]
+
+
+@pytest.mark.parametrize(("name", "options", "causal"), BY_SCORES)
+def test_all_scores_at_once_and_tile_by_tile(name, options, causal, monkeypatch):
+    """Values and gradients; a module built for more tokens than it is given, and for as many."""
+    for n in (70, 37):
+        module, x = built(name, 70, causal=causal, **options), sample(n).requires_grad_()
+        before = [parameter.clone() for parameter in module.parameters()]
+        found = []
+        for fits in (lambda *size: True, lambda *size: False):
+            monkeypatch.setattr(_whole, "fits", fits)
+            y = module(x)
+            found.append([y, *torch.autograd.grad(y.sin().sum(), [x, *module.parameters()])])
+            with torch.no_grad():  # where scores are written over
+                assert_close(module(x), y, rtol=1e-13, atol=1e-13)
+        for whole, tiled in zip(*found, strict=True):
+            assert_close(whole, tiled, **EXACT)
+        assert all(map(torch.equal, before, module.parameters()))
 
 
 def test_all_products_of_the_factors_occur():
