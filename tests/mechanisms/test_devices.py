@@ -164,7 +164,8 @@ def cut_off(x: torch.Tensor) -> torch.Tensor:
     """A factor as TF32 has it, with what it leaves out cut off: the most that a tensor core may lose."""
     if x.dtype != torch.float32:
         return x
-    return (x.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+    cut = (x.detach().contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+    return x + (cut - x).detach() if x.requires_grad else cut  # the difference is exact
 
 
 @pytest.fixture
