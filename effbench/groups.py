@@ -40,6 +40,16 @@ def slowed(visits: Sequence[Record], best_s: Best, wanted: int = 1) -> list[int]
     return found if len(processes) - len(found) < wanted else []
 
 
+def hindered(visits: Sequence[Record], best_s: Best) -> float:
+    """How many times as long the samples that speak may have lasted as with the cores fully at hand.
+
+    1 where they are calm.
+    """
+    if not slowed(visits, best_s):
+        return 1.0
+    return _most([_marked(own, best_s) for own in _by_process(visits)])
+
+
 def flags_of(visits: Sequence[Record], best_s: Best) -> list[str]:
     """The flags of all visits; what doubts samples only where these have a say."""
     calm, none = _calm(best_s), bool(slowed(visits, best_s))
@@ -77,11 +87,20 @@ def _calm(best_s: Best) -> Callable[[Sequence[Record]], list[float]]:
 
 def _least_hindered(processes: Sequence[Sequence[Record]], best_s: Best) -> list[list[float]]:
     """Of a cell that was slowed throughout; beside a busy core others may last a hundred times as long."""
-    marked = [[pair for visit in own for pair in _hindered(visit, best_s)] for own in processes]
-    ranked = sorted(factor for own in marked for _, factor in own)
-    limit = SLOWER * ranked[min(ENOUGH, len(ranked)) - 1] if ranked else 0.0
-    kept = [[sample for sample, factor in own if factor <= limit] for own in marked]
+    marked = [_marked(own, best_s) for own in processes]
+    most = _most(marked)
+    kept = [[sample for sample, factor in own if factor <= most] for own in marked]
     return [samples for samples in kept if samples]
+
+
+def _most(marked: Sequence[Sequence[tuple[float, float]]]) -> float:
+    """How many times as long the cores may have made a sample last that speaks for such a cell."""
+    ranked = sorted(factor for own in marked for _, factor in own)
+    return SLOWER * ranked[min(ENOUGH, len(ranked)) - 1] if ranked else 1.0
+
+
+def _marked(own: Sequence[Record], best_s: Best) -> list[tuple[float, float]]:
+    return [pair for visit in own for pair in _hindered(visit, best_s)]
 
 
 def _hindered(visit: Record, best_s: Best) -> list[tuple[float, float]]:

@@ -68,7 +68,8 @@ FLAGS: Mapping[str, Flag] = {
     "default-allocator": Flag("a warm heap would not fit, so passes pay for fresh memory each time", (TIME,)),
     "slowed": Flag(
         "no sample was taken while the cores worked as fast as they do at best: a neighbour on the same "
-        "physical core, a lower clock, or threads that waited for a core",
+        "physical core, a lower clock, or threads that waited for a core; the interval reaches down to what "
+        "the time may be without",
         (TIME,),
     ),
     "loaded": Flag("other processes needed cores that the passes needed too", (TIME,)),

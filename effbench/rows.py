@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from effbench.cell import Cell
-from effbench.groups import Best, flags_of, groups_of, slowed
+from effbench.groups import Best, flags_of, groups_of, hindered, slowed
 from effbench.record import Record
 from effbench.roofline import Bound, bound
 from effbench.stats import Spread, median_interval, median_of_medians
@@ -43,7 +43,7 @@ def row_of(
         groups = groups_of(visits, best_s)
         if any(visit.status != "ok" for visit in visits[1:]):
             flags.append("visit-failed")
-        row |= _times(cell, groups, spread) | _memory(visits) | _work(visits)
+        row |= _times(cell, groups, spread, hindered(visits, best_s)) | _memory(visits) | _work(visits)
         least = _least(cell, row, visits, ceilings)
         row |= _rates(row, least)
         if least and least.disturbed:  # to be above it says nothing
@@ -57,11 +57,13 @@ def row_of(
     return row | {"status": visits[0].status, "reason": visits[0].reason, "flags": ";".join(flags)}
 
 
-def _times(cell: Cell, groups: list[list[float]], spread: Spread) -> dict[str, Any]:
+def _times(cell: Cell, groups: list[list[float]], spread: Spread, longer: float) -> dict[str, Any]:
+    """``longer``: so many times as long as with the cores at hand; the interval reaches down as far."""
     if not groups:
         return {}
     time = median_of_medians(groups)
     low, high = median_interval(groups, spread.alone(groups)) or (None, None)
+    low = low and low / longer
     tokens = cell.batch * (1 if cell.mode == "decode" else cell.seq)
     values = (time, low, high, sum(map(len, groups)), tokens / time)
     return dict(zip(_NUMBERS_OF_TIME, values, strict=True))

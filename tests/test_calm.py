@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from effbench.calm import SLOWER, best, calm_samples, hindrance, is_calm, steady
 from effbench.frame import build_run
-from effbench.groups import flags_of, groups_of, slowed
+from effbench.groups import flags_of, groups_of, hindered, slowed
 from effbench.paces import Paces, recall, remember
 from effbench.record import Record, Time
 from effbench.reports._methods import methods
@@ -89,6 +89,18 @@ def test_without_any_calm_sample_the_least_hindered_speak() -> None:
     assert groups_of([slow, waiting, throughout], BEST) == [[1.5, 1.6], [1.7]]
     assert groups_of([throughout], BEST) == [[50.0, 60.0]]
     assert slowed([slow, waiting, throughout], BEST) == [0, 1, 2]
+
+
+def test_the_interval_of_a_slowed_cell_reaches_down_to_what_it_may_be_without() -> None:
+    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    cells = {}
+    for name, pace in (("calm", QUICK), ("slowed", 2e-5)):
+        visits = [visit([1.0, 1.1], [pace] * 2, process=p, round=r) for r, p in enumerate("ab")]
+        (cells[name],) = build_run(Path(), info, visits).frame.to_dict("records")
+        assert hindered(visits, BEST) == pytest.approx(1.0 if name == "calm" else 2 * SLOWER)
+    assert cells["slowed"]["time_s"] == cells["calm"]["time_s"]
+    assert cells["slowed"]["time_high_s"] == cells["calm"]["time_high_s"]
+    assert cells["slowed"]["time_low_s"] == pytest.approx(cells["calm"]["time_low_s"] / (2 * SLOWER))
 
 
 def test_hindrance_ranks_by_what_the_machine_did() -> None:
