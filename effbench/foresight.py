@@ -17,8 +17,6 @@ from effbench.outcome import Outcome
 from effbench.processes import Conversation
 
 _BESIDE = 1 << 30  # bytes that it may take: fake tensors have none, and the other question has the rest
-
-
 Begin = Callable[..., Conversation]
 
 

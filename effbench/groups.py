@@ -100,18 +100,13 @@ def _most(marked: Sequence[Sequence[tuple[float, float]]]) -> float:
 
 
 def _marked(own: Sequence[Record], best_s: Best) -> list[tuple[float, float]]:
-    return [pair for visit in own for pair in _hindered(visit, best_s)]
-
-
-def _hindered(visit: Record, best_s: Best) -> list[tuple[float, float]]:
-    """Each sample of a visit, and about how many times as long the cores made it last."""
-    time = visit.time
-    if time is None:
-        return []
-    unknown = [None] * len(time.samples_s)
-    best = best_s.get(visit.cell["threads"])
-    beside = zip(time.samples_s, time.pace_s or unknown, time.waited or unknown, strict=True)
-    return [(sample, hindrance(pace, waited, best)) for sample, pace, waited in beside]
+    """Each sample of a process, and about how many times as long the cores made it last."""
+    best, found = best_s.get(own[0].cell["threads"]), []
+    for time in [visit.time for visit in own if visit.time]:
+        unknown = [None] * len(time.samples_s)
+        beside = zip(time.samples_s, time.pace_s or unknown, time.waited or unknown, strict=True)
+        found += [(sample, hindrance(pace, waited, best)) for sample, pace, waited in beside]
+    return found
 
 
 def _samples(visit: Record) -> list[float]:

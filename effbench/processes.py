@@ -31,8 +31,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 PROGRAM = ("-m", "effbench.forkserver")
 
 
-#: Children that have answered and are ending, each with what its server said of its end.
-Leaving = dict[tuple["Server", int], Mapping[str, Any]]
+Leaving = dict[tuple["Server", int], Mapping[str, Any]]  # children that end, and what was said of their end
 
 
 class Server:
@@ -48,7 +47,8 @@ class Server:
     ) -> None:
         """``program`` are Python's arguments, to which kind and descriptor are added; ``folder`` is where.
 
-        ``leaving`` is shared by the servers of one thread: whoever it asks next waits for them all."""
+        ``leaving`` is shared by the servers of one thread: whoever it asks next waits for them all.
+        """
         self.kind = kind
         self.environment = dict(environment)
         self._program, self._folder = program, folder

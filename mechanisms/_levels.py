@@ -15,8 +15,6 @@ from torch import Tensor
 from effbench.mechanisms import _parts, _scan
 
 LEVEL = 60.0
-#: exp of this is nothing beside a row's own level, and still a normal number.
-FAINTEST = {torch.float32: -87.0, torch.float64: -700.0}
 
 
 def levels(rises: Tensor) -> Tensor:
@@ -68,4 +66,4 @@ def _each(sums: Tensor, tops: Tensor, reverse: bool) -> None:
 
 def _fading(low: Tensor, high: Tensor) -> Tensor:
     """What a sum weighs that is carried between rows of these levels: exp(low - high)."""
-    return (low - high).clamp_(min=FAINTEST[low.dtype]).exp_()
+    return (low - high).clamp_(min=_parts.faintest(low.dtype)).exp_()

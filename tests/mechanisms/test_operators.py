@@ -30,6 +30,16 @@ def qkv(n, d=8, dtype=torch.float64):
     return tuple(sample(n, d=d, dtype=dtype, seed=seed) for seed in (1, 2, 3))
 
 
+def assert_alike(got, expected, leaves):
+    """Values, and gradients of all leaves."""
+    for a, b in zip((got, *slopes(got, leaves)), (expected, *slopes(expected, leaves)), strict=True):
+        assert_close(a, b, **EXACT)
+
+
+def slopes(y, leaves):
+    return torch.autograd.grad(y.sin().sum(), leaves)
+
+
 def bias_of(n, rank=None, scale=1.0):
     generator = torch.Generator().manual_seed(4)
     shape = (n, rank or n)
@@ -123,10 +133,7 @@ def test_causal_aft_simple_by_tiles_whose_shifts_move(keys, monkeypatch):
         k[1, 70, 2] += 200
     leaves = [x.requires_grad_() for x in (q, k, v)]
     got, expected = aft_simple(*leaves, causal=True), naive(*leaves, torch.zeros(n, n).double(), True)
-    assert_close(got, expected, **EXACT)
-    mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
-    for a, b in zip(mine, theirs, strict=True):
-        assert_close(a, b, **EXACT)
+    assert_alike(got, expected, leaves)
 
 
 def test_causal_aft_simple_by_levels_of_keys_that_are_out_of_reach_of_their_tile(monkeypatch):
@@ -136,10 +143,7 @@ def test_causal_aft_simple_by_levels_of_keys_that_are_out_of_reach_of_their_tile
     k = k * torch.tensor([50, 300, 1, 1, 20]).double()
     leaves = [x.requires_grad_() for x in (q, k, v)]
     got, expected = aft_simple(*leaves, causal=True), naive(*leaves, torch.zeros(n, n).double(), True)
-    assert_close(got, expected, **EXACT)
-    mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
-    for a, b in zip(mine, theirs, strict=True):
-        assert_close(a, b, **EXACT)
+    assert_alike(got, expected, leaves)
     late = (k + 1000 * (torch.arange(n) > 200).double()[:, None]).detach()
     assert torch.equal(aft_simple(q, late, v, causal=True)[:, :201], got[:, :201])
 
@@ -211,10 +215,7 @@ def test_tiled_attention_by_either_exponential(exp_wins, monkeypatch):
     leaves = [x.view(4, 70, 4).requires_grad_() for x in qkv(70)]
     left, right, v = leaves
     got, expected = _tiled.tiled_softmax(left / 2, right, v, causal=False), softmax_attention(*leaves)
-    assert_close(got, expected, **EXACT)
-    mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
-    for a, b in zip(mine, theirs, strict=True):
-        assert_close(a, b, **EXACT)
+    assert_alike(got, expected, leaves)
 
 
 def test_tiled_attention_rounds_a_row_alike_whatever_the_tokens_after_it_are():

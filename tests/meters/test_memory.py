@@ -67,6 +67,7 @@ SMALL = """
 import json, os, sys
 import torch
 from effbench.meters import memory
+memory._DITHER_S = 10.0  # as many passes as on a machine that does nothing else
 if os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 x = torch.randn(1, 4096, 64)
@@ -90,9 +91,6 @@ def test_small_peaks_are_known_to_some_pages_and_none_is_a_silent_0():
     page = pagecounts.PAGE
     for name, size in (("exp", 256), ("logsumexp", 260), ("two steps", 512)):  # bytes a token
         for n, result in zip((64, 256, 1024), found[name], strict=True):
-            if n < 1024 and result["peak_bytes"] is None:  # beside other work fewer passes are made
-                assert "below what can be told apart" in result["peak_missing"]
-                continue
             assert result["peak_method"] == "vmhwm, dithered"
             assert abs(result["peak_bytes"] - n * size) <= 4 * page + result["peak_resolution_bytes"]
     for result in found["in place"]:
