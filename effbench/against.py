@@ -9,7 +9,7 @@ its own provider.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -20,7 +20,7 @@ from effbench.crossover import Crossing, Overtaking, overtaking
 from effbench.frame import Run
 from effbench.lines import ALONG, Line, Row, Setting, once_a_run, settings
 from effbench.metrics import METRICS, step_label
-from effbench.plausibility import by_one_pass, sound
+from effbench.plausibility import by_one_pass, on_slowed_cores, sound
 from effbench.stats import ratio_interval
 from effbench.words import listed
 
@@ -48,13 +48,20 @@ class Rivalry:
 
     @property
     def caveat(self) -> str:
-        """At which of the sizes found on a single pass had to do, in words; empty where at none."""
+        """At which of the sizes a single pass or slowed cores had to do, in words; empty where at none."""
         if self.metric != "time_s":
             return ""
-        rows = (*self.line.rows, *self.baseline.rows)
-        single = {row[self.line.along] for row in rows if by_one_pass(row)}
-        sizes = [step_label(self.line.along, size) for size in self.found.sizes if size in single]
-        return f"one pass only at {listed(sizes)}" if sizes else ""
+        asked = {"one pass only": by_one_pass, "cores slowed": on_slowed_cores}
+        return "; ".join(f"{words} at {at}" for words, is_so in asked.items() if (at := self._where(is_so)))
+
+    def _where(self, is_so: Callable[[Row], bool]) -> str:
+        """The sizes found at which something is so of one of the two."""
+        rows, along = (*self.line.rows, *self.baseline.rows), self.line.along
+        sizes = {row[along] for row in rows if is_so(row)}
+        found = [step_label(along, size) for size in self.found.sizes if size in sizes]
+        if len(found) == len(self.found.sizes) > 2:
+            return "every size"
+        return listed(found) if found else ""
 
 
 def default_baseline(run: Run) -> str:
@@ -130,13 +137,15 @@ def met(run: Run, pairs: Sequence[tuple[Row, Row]], metric: str, along: str) -> 
 def ratio_of(run: Run, row: Row, base: Row, metric: str) -> tuple[float, float]:
     """The 95 % interval of row / base; nan where nothing is known of how processes differ.
 
+    Where the cores were below their best, it allows for either of the two having been hindered alone.
     Memory is near-exact: what the gate would let pass decides nothing, and nothing is known where a pass took
     no more than the meter sees.
     """
     if metric == "time_s":
         samples = run.samples(base["id"]), run.samples(row["id"])
         spreads = run.spread.of(samples[0]), run.spread.of(samples[1])
-        return ratio_interval(*samples, *spreads) or (math.nan, math.nan)
+        low, high = ratio_interval(*samples, *spreads) or (math.nan, math.nan)
+        return low / run.hindered(row["id"]), high * run.hindered(base["id"])
     gate = METRICS["peak_bytes"].gate
     assert gate is not None
     margin = sum(gate.relative * one["peak_bytes"] + gate.absolute for one in (row, base))

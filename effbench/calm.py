@@ -52,12 +52,17 @@ def calm_samples(
     waits: Sequence[float | None] | None,
     best_s: float | None,
 ) -> list[float]:
-    """The samples taken while the cores were at hand; all where nothing was noted beside them."""
+    """The samples of a visit taken while the cores were at hand; all where nothing was noted beside them.
+
+    The cores are looked at between samples, and a neighbour may come and go in the midst of one: next to
+    a sample on slow cores, no other is taken for calm.
+    """
     if not paces:
         return list(samples)
-    waits = waits or [None] * len(paces)
-    beside = zip(samples, paces, waits, strict=True)
-    return [sample for sample, pace, waited in beside if is_calm(pace, waited, best_s)]
+    slow = [not is_calm(pace, None, best_s) for pace in paces]
+    alone = [not any(slow[max(0, place - 1) : place + 2]) for place in range(len(slow))]
+    beside = zip(samples, alone, waits or [None] * len(paces), strict=True)
+    return [sample for sample, calm, waited in beside if calm and is_calm(None, waited, best_s)]
 
 
 def steady(samples: Sequence[float]) -> bool:

@@ -73,9 +73,9 @@ class Budget:
     heap_limit: int | None = None  # bytes that a warm heap, holes and all, may take; left out: memory_limit
     cell_timeout: float = 60.0  # seconds for one pass; start, warm-up and compilation are not counted
     total: float | None = None  # seconds for the whole run
-    patience: float = 0.0  # seconds for visiting cells again that were timed while the cores were slow
+    patience: float = 0.0  # seconds for visiting cells again: cores were slow, or processes disagree
     min_samples: int = 5
-    min_time: float = 0.1  # seconds of samples in one visit; a cheap cell has two
+    min_time: float = 0.3  # seconds of samples in one visit; a cheap cell has two
     costly: float = 5.0  # seconds a pass from which one pass must do
     rounds: tuple[tuple[float, int], ...] = ((0.1, 2),)  # (a pass faster than this, visits)
     load_timeout: float = 60.0  # seconds to import a plugin and to build a module

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from effbench.cell import Cell
-from effbench.groups import Best, all_groups, groups_of, slowed
+from effbench.groups import Best, all_groups, groups_of, hindered, slowed
 from effbench.record import Record
 from effbench.rows import AXES as AXES
 from effbench.rows import NOT_YET as NOT_YET
@@ -56,6 +56,10 @@ class Run:
     def samples(self, cell_id: str) -> list[list[float]]:
         """Seconds of each pass of a cell, one list a process."""
         return groups_of(self.visits.get(cell_id, ()), best_pace(self.info))
+
+    def hindered(self, cell_id: str) -> float:
+        """How many times as long these samples may have lasted as with the cores at their best; 1 if calm."""
+        return hindered(self.visits.get(cell_id, ()), best_pace(self.info))
 
     def log(self, cell_id: str) -> str:
         """What the processes that measured a cell printed; nothing where they were silent."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 
 from effbench.calm import ENOUGH, SLOWER, calm_samples, hindrance, steady
 from effbench.record import Record
 
 #: By threads, seconds of the fixed work beside the samples at its best.
 Best = Mapping[int, float]
+#: Medians of the calm samples of different processes that are no further apart agree.
+AGREED = 1.03
 #: Doubts about samples, which those that have no say do not arouse.
 _LOADED, _UNSTEADY = "loaded", "unsteady"
 
@@ -31,13 +34,20 @@ def all_groups(visits: Sequence[Record]) -> list[list[float]]:
 
 
 def slowed(visits: Sequence[Record], best_s: Best, wanted: int = 1) -> list[int]:
-    """The processes of a cell without enough calm samples, each by the round that it was first asked in.
+    """The processes of a cell without enough calm samples, each by its place in the order of first visits.
 
     None where so many as ``wanted`` have enough.
     """
     calm, processes = _calm(best_s), _by_process(visits)
-    found = [own[0].round for own in processes if not calm(own)]
+    found = [place for place, own in enumerate(processes) if not calm(own)]
     return found if len(processes) - len(found) < wanted else []
+
+
+def apart(visits: Sequence[Record], best_s: Best) -> int:
+    """How many processes a cell has, if the calm samples of these do not agree; else 0."""
+    processes = _by_process(visits)
+    medians = [median(samples) for samples in map(_calm(best_s), processes) if samples]
+    return len(processes) if medians and max(medians) > AGREED * min(medians) else 0
 
 
 def hindered(visits: Sequence[Record], best_s: Best) -> float:

@@ -6,7 +6,8 @@ keeps its numbers and its place in every table, but no sentence of a report may 
 In doubt is what may be wrong: disturbed, unlike the others, or impossible. A number that is merely known
 less well is not: that is what its interval says, as long as it is as wide as it must be. So a single pass of
 a long cell (``few-samples``) may support a finding, by an interval that borrows both how processes and how
-passes of the run differ, and a finding says where it does.
+passes of the run differ; so may a cell that no sample shows on cores at their best (``slowed``), by an
+interval that reaches down to what it may take there. A finding says where it rests on such.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 TIME, MEMORY, WORK = "time", "memory", "work"
+RATE = "rate"  # work a second, which has no interval of its own
 CEILING = "ceiling"  # what the machine can do; of the row itself it says nothing
 EVERYTHING = (TIME, MEMORY, WORK)
 
@@ -26,14 +28,14 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("peak_bytes", "alloc_bytes", "live_bytes", "total_bytes"), (MEMORY,)),
     "state_bytes": (),
     **dict.fromkeys(("flops", "transcendentals", "bytes_moved", "instructions"), (WORK,)),
-    "flops_per_s": (TIME, WORK),
-    "ceiling_fraction": (TIME, WORK, CEILING),
+    "flops_per_s": (TIME, WORK, RATE),
+    "ceiling_fraction": (TIME, WORK, RATE, CEILING),
 }
 
 
 @dataclass(frozen=True)
 class Flag:
-    """What a flag says, and what it doubts: nothing, time, memory, work (FLOPs and such), the ceiling."""
+    """What a flag says, and what it doubts: nothing, time, memory, work (FLOPs and such), rate, ceiling."""
 
     meaning: str
     doubts: tuple[str, ...] = ()
@@ -47,6 +49,12 @@ FLAGS: Mapping[str, Flag] = {
     "few-samples": Flag(
         "timed by one pass, because it takes long; its interval borrows how processes and passes of this run "
         "differ"
+    ),
+    "slowed": Flag(
+        "no sample was taken while the cores worked as fast as they do at best: a neighbour on the same "
+        "physical core, a lower clock, or threads that waited for a core; the interval, and that of every "
+        "comparison, allows for what the time may be without",
+        (RATE,),
     ),
     "unverified": Flag("the mechanism has no reference to be compared with"),
     "gradient-unverified": Flag("its reference could not be differentiated, so only the output was compared"),
@@ -66,12 +74,6 @@ FLAGS: Mapping[str, Flag] = {
     "visit-failed": Flag("a later visit of this cell failed; the numbers are those of the others", (TIME,)),
     "page-faults": Flag("passes still took new memory from the system, which costs time", (TIME,)),
     "default-allocator": Flag("a warm heap would not fit, so passes pay for fresh memory each time", (TIME,)),
-    "slowed": Flag(
-        "no sample was taken while the cores worked as fast as they do at best: a neighbour on the same "
-        "physical core, a lower clock, or threads that waited for a core; the interval reaches down to what "
-        "the time may be without",
-        (TIME,),
-    ),
     "loaded": Flag("other processes needed cores that the passes needed too", (TIME,)),
     "flat": Flag(
         "at least 8 times as long as a cell that took about as much time: not all of it was worked on, or "
@@ -137,6 +139,11 @@ def _doubted(flags: str, metric: str) -> bool:
 def by_one_pass(row: Mapping[str, Any]) -> bool:
     """Whether a row was timed by a single pass, which a finding that rests on it must say."""
     return "few-samples" in flags_of(row)
+
+
+def on_slowed_cores(row: Mapping[str, Any]) -> bool:
+    """Whether no sample shows the cores at their best, which a finding that rests on the row must say."""
+    return "slowed" in flags_of(row)
 
 
 def legend(flags: Any) -> dict[str, str]:

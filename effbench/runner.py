@@ -12,9 +12,10 @@ from effbench.cell import Budget, Cell
 from effbench.effort import for_counts
 from effbench.estimate import Estimate
 from effbench.foresight import Prediction
-from effbench.groups import slowed
+from effbench.groups import apart, slowed
 from effbench.plan import Plan
 from effbench.record import Record
+from effbench.stats import ENOUGH_PROCESSES
 from effbench.visit import Visitor
 
 #: Failures after which a larger cell of the same line is not tried.
@@ -37,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Waiting:
-    """So many cells were timed while the cores were slow, and may be visited again for so many seconds."""
+    """So many cells lack calm samples, or processes that agree; for so many seconds they are asked again."""
 
     cells: int
     left_s: float
@@ -91,9 +92,9 @@ class _Run:
             self._learn(self.cells[id_], record)
 
     def carry_out(self) -> None:
-        """The first round in the order of the lines, later rounds shuffled, and again what was slowed."""
+        """The first round in the order of the lines, later rounds shuffled, and again what is in doubt."""
         if self._rounds_done():
-            self._visit_slowed()
+            self._visit_again()
 
     def _rounds_done(self) -> bool:
         """Carry out all rounds; False where the budget ended them."""
@@ -117,14 +118,14 @@ class _Run:
             self._note(cell, record)
         return not self.later
 
-    def _visit_slowed(self) -> None:
-        """Visit cells again that have no calm samples, of the servers concerned, while patience lasts.
+    def _visit_again(self) -> None:
+        """Visit cells again that have no calm samples, or whose processes disagree, while patience lasts.
 
         What slows the cores comes and goes: the cells wait until the cores are at their best.
         """
         ends = time.monotonic() + self.budget.patience
         told = -1
-        while (due := self._slowed(ends - time.monotonic())) and not self._late():
+        while (due := self._in_doubt(ends - time.monotonic())) and not self._late():
             cell, replicate, seconds = due[0]
             if len(due) != told:
                 told = len(due)
@@ -144,15 +145,17 @@ class _Run:
                 return
             self._note(cell, record)
 
-    def _slowed(self, left_s: float) -> list[tuple[Cell, int, float]]:
-        """Cells that can be visited again in so many seconds, with a server of theirs and a pass' seconds.
+    def _in_doubt(self, left_s: float) -> list[tuple[Cell, int, float]]:
+        """Cells that can be visited again in so many seconds, with the server to ask and a pass' seconds.
 
-        Those that were least often visited come first.
+        A slowed process is asked again, those that disagree are joined by another, up to as many as speak
+        for themselves. Cells that were least often visited come first.
         """
-        best_s = self.visitor.paces.all()
-        found = []
+        best_s, found = self.visitor.paces.all(), []
         for cell in self.plan.cells:
-            for replicate in slowed(self.visits[cell.id], best_s, self._rounds(cell))[:1]:
+            visits = self.visits[cell.id]
+            others = [number for number in [apart(visits, best_s)] if 0 < number < ENOUGH_PROCESSES]
+            for replicate in [*slowed(visits, best_s, self._rounds(cell)), *others][:1]:
                 if self.estimate.visit(cell, 1) < left_s:
                     found.append((cell, replicate, self.estimate.seconds(cell) or 0.0))
         return sorted(found, key=lambda each: len(self.visits[each[0].id]))

@@ -13,7 +13,7 @@ import pandas as pd
 
 from effbench.cell import STEPWISE
 from effbench.growth import exponents
-from effbench.plausibility import sound
+from effbench.plausibility import on_slowed_cores, sound
 
 Row = Mapping[str, Any]
 
@@ -100,14 +100,22 @@ def _time_doubts(row: Row, shorter: Sequence[Row], about: Mapping[str, str]) -> 
     timed = [other for other in shorter if not pd.isna(other["time_s"])]
     far = next((other for other in timed if row["seq"] >= _FLAT_OVER * other["seq"]), None)
     elements = int(row["batch"]) * int(row["seq"]) * int(row["dim"])
-    if far is not None and elements >= _FLAT_FROM and row["time_s"] < _FLAT * far["time_s"]:
+    if far is not None and elements >= _FLAT_FROM and row["time_s"] < _FLAT * _quickest(far):
         return ["flat"]
     near = next((other for other in timed if row["seq"] >= _OVER * other["seq"]), None)
     if near is None or near["time_s"] < _FROM_S or not (sound(near, "time_s") and sound(row, "time_s")):
         return []
     low, high = exponents(about.get("time", ""), near, row)
-    exponent = _exponent(row, near, "time_s")
-    return ["off-declared"] if not low - _BELOW <= exponent <= high + _ABOVE else []
+    span = row["seq"] / near["seq"]
+    least = _exponent(_quickest(row) / near["time_s"], span)
+    most = _exponent(row["time_s"] / _quickest(near), span)
+    return ["off-declared"] if most < low - _BELOW or least > high + _ABOVE else []
+
+
+def _quickest(row: Row) -> float:
+    """Seconds that a pass may take with the cores at their best: of a slowed row the interval knows."""
+    known = on_slowed_cores(row) and not pd.isna(row["time_low_s"])
+    return float(row["time_low_s"] if known else row["time_s"])
 
 
 def _memory_doubts(row: Row, shorter: Sequence[Row], about: Mapping[str, str]) -> list[str]:
@@ -117,11 +125,13 @@ def _memory_doubts(row: Row, shorter: Sequence[Row], about: Mapping[str, str]) -
     if near is None or pd.isna(row["alloc_bytes"]) or near["alloc_bytes"] < _FROM_BYTES:
         return []
     _, high = exponents(about.get("memory", ""), near, row)
-    return ["memory-off-declared"] if _exponent(row, near, "alloc_bytes") > high + _ABOVE else []
+    exponent = _exponent(row["alloc_bytes"] / near["alloc_bytes"], row["seq"] / near["seq"])
+    return ["memory-off-declared"] if exponent > high + _ABOVE else []
 
 
-def _exponent(row: Row, shorter: Row, metric: str) -> float:
-    return math.log(row[metric] / shorter[metric]) / math.log(row["seq"] / shorter["seq"])
+def _exponent(growth: float, span: float) -> float:
+    """Of what grows so many times over so many times the length."""
+    return math.log(growth) / math.log(span)
 
 
 def _of_other_capacity(setting: Sequence[Row], baseline: str) -> Iterator[Row]:

@@ -141,12 +141,15 @@ def _unpaired(one: Judgement, runs: tuple[Run, Run], threshold: float) -> Judgem
     groups = [run.samples(one.id) for run in runs]
     spreads = [run.spread.alone(side) for run, side in zip(runs, groups, strict=True)]
     found = ratio_interval(groups[0], groups[1], spreads[0], spreads[1])
+    slower = [run.hindered(one.id) for run in runs]
     seen = " and ".join(f"{sum(map(len, side))} passes in {len(side)} processes" for side in groups)
     if found is None:
         why = f"{seen}: one process on a side says nothing about how processes differ"
         return replace(one, call="inconclusive", why=why)
-    call, why = _timed(one.ratio or 0.0, *found, threshold)
-    return replace(one, call=call, why=f"{why}; {seen}", low=found[0], high=found[1])
+    low, high = found[0] / slower[1], found[1] * slower[0]
+    call, why = _timed(one.ratio or 0.0, low, high, threshold)
+    slowed = "; the cores were below their best" if max(slower) > 1 else ""
+    return replace(one, call=call, why=f"{why}; {seen}{slowed}", low=low, high=high)
 
 
 def _near_exact(base: float, head: float, gate: Gate) -> tuple[Call, str]:

@@ -87,14 +87,14 @@ COST_IS_NOT_QUALITY = (
 )
 
 METHOD = (
-    "Every visit to a cell and every question (time, memory, counts) has a fresh process of its own. "
-    "Time is the median over processes of each process' median; its 95 % interval is a hierarchical "
-    "bootstrap that draws processes first and moving blocks of passes second. On a CPU, samples taken while "
-    "the cores worked below their best, or while threads waited for one, have no say; of a cell that has no "
-    "others (flag: slowed) those speak that were hindered least, and its interval reaches down to what they "
-    "may have been without. Where a cell was measured in one process only, the interval borrows the "
-    "process-to-process spread pooled over this run (flag: borrowed), and where that process timed one "
-    "pass, the pass-to-pass spread too (flag: few-samples).",
+    "Every visit to a cell and every question (time, memory, counts) has a fresh process of its own. Time "
+    "is the median over processes of each process' median; its 95 % interval is a hierarchical bootstrap "
+    "that draws processes first and moving blocks of passes second. On a CPU, samples taken while the cores "
+    "worked below their best, next to such, or while threads waited for one, have no say; of a cell that "
+    "has no others (flag: slowed) those speak that were hindered least; its interval reaches down to what "
+    "they may have been without, and comparisons allow for it. Where a cell was measured in one process "
+    "only, the interval borrows the process-to-process spread pooled over this run (flag: borrowed), and "
+    "where that process timed one pass, the pass-to-pass spread too (flag: few-samples).",
     "Memory is what was in place before the call (inputs and parameters) plus the resident peak above it. "
     "FLOPs are counted operation by operation (declared ones where nothing could be counted); a "
     "multiply-add is 2, and transcendentals are counted apart.",

@@ -9,7 +9,7 @@ from effbench.against import COMPARED, Rivalry, default_baseline, rivalries, ver
 from effbench.frame import NOT_YET, Run
 from effbench.lines import Setting, rows_of
 from effbench.metrics import METRICS, size_label
-from effbench.plausibility import by_one_pass, sound
+from effbench.plausibility import by_one_pass, on_slowed_cores, sound
 from effbench.ranking import Place, Ranking, points, ratio_text, time_text
 from effbench.scaling import TIMED, growths
 from effbench.words import apart, counted, listed, said, share
@@ -189,6 +189,12 @@ def _doubts(run: Run) -> Iterator[str]:
         yield (
             f"One pass had to do for each of {single} of {cells}; the interval of such a cell borrows how "
             "processes and passes of this run differ."
+        )
+    slowed = sum(on_slowed_cores(row) for row in timed)
+    if slowed:
+        yield (
+            f"For {slowed} of {cells} no sample shows the cores at their best; intervals and comparisons "
+            "allow for what such a time may be without."
         )
     if timed and not any(place.rank for ranking in points(run) for place in ranking.places):
         yield "Nothing is ranked: no time at these points is free of doubt and has an interval."

@@ -174,3 +174,12 @@ def test_what_computes_the_same(tmp_path: Path) -> None:
 
 def test_lengths_as_people_say_them() -> None:
     assert [about(n) for n in (107.2, 5331, 81920, 3 * 2**20)] == ["107", "5.21K", "80K", "3M"]
+
+
+def test_a_finding_on_slowed_cores_says_so(tmp_path: Path) -> None:
+    def flags(name: str, n: int) -> list[str]:
+        return ["slowed", *(["few-samples"] if n == 65536 else [])]
+
+    run = a_run(tmp_path, {"mha-sdpa": square, "linear": line}, flags=flags)
+    caveats = {r.metric: r.caveat for r in rivalries(run)}
+    assert caveats == {"time_s": "one pass only at 64K; cores slowed at every size", "total_bytes": ""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effbench.against import ratio_of
 from effbench.calm import SLOWER, best, calm_samples, hindrance, is_calm, steady
-from effbench.frame import build_run
+from effbench.cell import Cell
+from effbench.frame import Run, build_run
 from effbench.groups import flags_of, groups_of, hindered, slowed
 from effbench.paces import Paces, recall, remember
+from effbench.plausibility import sound
 from effbench.record import Record, Time
 from effbench.reports._methods import methods
-from tests.synthetic import make_cell, make_info, measured
+from effbench.stats import ratio_interval
+from effbench.verdict import judge
+from tests.synthetic import describe, make_cell, make_info, measured
 
 CELL = make_cell()
 BEST = {2: 1e-5}
@@ -51,7 +57,14 @@ def test_a_slow_core_and_a_wait_for_one_disturb(pace: float, waited: float | Non
 
 def test_where_nothing_was_noted_all_samples_count() -> None:
     assert calm_samples([1.0, 2.0], None, None, 1e-5) == [1.0, 2.0]
-    assert calm_samples([1.0, 2.0], [2e-5, 1e-5], [0.0, None], 1e-5) == [2.0]
+    assert calm_samples([1.0, 2.0], [1e-5, 1e-5], [0.0, 0.5], 1e-5) == [1.0]
+
+
+def test_next_to_a_sample_on_slow_cores_none_is_taken_for_calm() -> None:
+    """A neighbour that came in the midst of one was not there yet when the cores were looked at."""
+    samples, paces = [1.0, 1.1, 9.0, 1.2, 1.3, 1.4], [QUICK, QUICK, SLOW, QUICK, QUICK, QUICK]
+    assert calm_samples(samples, paces, None, 1e-5) == [1.0, 1.3, 1.4]
+    assert calm_samples(samples, paces, [0.0, 0.0, 0.0, 0.0, 0.9, 0.0], 1e-5) == [1.0, 1.4]
 
 
 def test_a_series_that_drifts_is_not_steady() -> None:
@@ -61,7 +74,7 @@ def test_a_series_that_drifts_is_not_steady() -> None:
 
 
 def test_a_process_speaks_by_its_calm_samples() -> None:
-    first = visit([1.0, 1.1, 1.5], [QUICK, QUICK, SLOW], process="a")
+    first = visit([1.0, 1.1, 1.2, 1.5], [QUICK, QUICK, QUICK, SLOW], process="a")
     second = visit([1.6, 1.7], [SLOW, SLOW], process="b", round=1)
     assert groups_of([first, second], BEST) == [[1.0, 1.1]]
     assert slowed([first, second], BEST) == []
@@ -103,6 +116,52 @@ def test_the_interval_of_a_slowed_cell_reaches_down_to_what_it_may_be_without() 
     assert cells["slowed"]["time_low_s"] == pytest.approx(cells["calm"]["time_low_s"] / (2 * SLOWER))
 
 
+def paced_run(*timed: tuple[Cell, float, float]) -> Run:
+    """(cell, so many times its best the fixed work took, seconds of a pass), each cell by two processes."""
+    info = make_info([cell for cell, _, _ in timed], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    visits = [
+        measured(cell, [], time=Time(samples_s=[time, time], pace_s=[pace * 1e-5] * 2), process=p, round=r)
+        for cell, pace, seconds in timed
+        for r, p in enumerate("ab")
+        for time in [seconds * (1 + 0.01 * r)]
+    ]
+    return build_run(Path(), info, visits)
+
+
+def test_a_comparison_allows_for_one_of_the_two_having_been_hindered_alone() -> None:
+    for base_pace, head_pace in itertools.product((1.0, 2.0), repeat=2):
+        run = paced_run((make_cell("mha-sdpa"), base_pace, 1.0), (CELL, head_pace, 2.0))
+        base, head = run.frame.to_dict("records")
+        assert sound(base, "time_s")
+        assert sound(head, "time_s")
+        samples = [run.samples(row["id"]) for row in (base, head)]
+        low, high = ratio_interval(*samples, *map(run.spread.of, samples)) or (0.0, 0.0)
+        assert low < 2.0 < high
+        longer = {1.0: 1.0, 2.0: 2 * SLOWER}
+        expected = low / longer[head_pace], high * longer[base_pace]
+        assert ratio_of(run, head, base, "time_s") == pytest.approx(expected)
+
+
+def test_a_verdict_on_two_runs_allows_for_slowed_cores() -> None:
+    found = {}
+    for pace in (1.0, 2.0):
+        runs = paced_run((CELL, 1.0, 1.0)), paced_run((CELL, pace, 1.5))
+        (found[pace],) = [one for one in judge(*runs).judgements if one.metric == "time_s"]
+    assert found[1.0].call == "slower"
+    assert found[2.0].call == "inconclusive"
+    assert found[2.0].why.endswith("the cores were below their best")
+
+
+def test_growth_that_slowed_cores_may_have_bent_is_not_held_against_a_mechanism() -> None:
+    about = {"toy": describe("toy") | {"complexity": {"time": "n d^2", "memory": ""}}}
+    for pace, flags in ((1.0, "off-declared"), (1.5, "slowed")):
+        timed = [(make_cell(seq=n), pace, 1e-2 * (n / 1024) ** 1.6) for n in (1024, 2048, 4096, 8192)]
+        run = paced_run(*timed)
+        run = build_run(Path(), run.info | {"mechanisms": about}, run.records)
+        assert flags in run.frame["flags"].iloc[-1]
+        assert ("off-declared" in run.frame["flags"].iloc[-1]) is (pace == 1.0)
+
+
 def test_hindrance_ranks_by_what_the_machine_did() -> None:
     assert hindrance(None, None, 1.0) == hindrance(0.9, 0.0, 1.0) == hindrance(5.0, None, None) == 1.0
     assert hindrance(1.5, 0.25, 1.0) == 1.75
@@ -120,8 +179,8 @@ def test_one_calm_process_alone_borrows_the_spread_of_all_samples() -> None:
 
 def test_a_report_says_how_many_samples_have_no_say() -> None:
     info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
-    run = build_run(Path(), info, [visit([1.0, 1.1, 1.5], [QUICK, QUICK, SLOW])])
-    assert "Of 3 samples 1 were taken while the cores worked below their best" in methods(run)
+    run = build_run(Path(), info, [visit([1.0, 1.1, 1.2, 1.5], [QUICK, QUICK, QUICK, SLOW])])
+    assert "Of 4 samples 2 were taken while the cores worked below their best" in methods(run)
     calm = build_run(Path(), info, [visit([1.0, 1.1], [QUICK, QUICK])])
     assert "below their best" not in methods(calm)
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from effbench.calm import best, is_calm
+from effbench.calm import best, calm_samples
 from effbench.cell import usable_cores
 from effbench.environment import cpu_model
 from effbench.meters.cores import Cores
@@ -43,22 +43,23 @@ def samples(threads, seconds):
     return found
 
 
-def windows(threads, seconds):
+def windows(threads, duration):
     """The medians of each window, of all samples and of the calm ones (None without any)."""
-    found = samples(threads, seconds)
+    found = samples(threads, duration)
     best_s = best([pace_s for *_, pace_s, _ in found])
-    for window in range(int(seconds / WINDOW_S)):
+    for window in range(int(duration / WINDOW_S)):
         for name in CELLS:
             inside = [each for each in found if each[1] == name and int(each[0] / WINDOW_S) == window]
-            calm = [each for each in inside if is_calm(each[3], each[4], best_s)]
+            _, _, seconds, paces, waits = zip(*inside, strict=True) if inside else [()] * 5
+            calm = calm_samples(seconds, paces, waits, best_s)
             yield {
                 "threads": threads,
                 "cell": name,
                 "window": window,
                 "samples": len(inside),
                 "calm": len(calm),
-                "all_s": median(each[2] for each in inside) if inside else None,
-                "calm_s": median(each[2] for each in calm) if calm else None,
+                "all_s": median(seconds) if seconds else None,
+                "calm_s": median(calm) if calm else None,
             }
 
 

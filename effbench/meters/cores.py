@@ -35,17 +35,13 @@ class Cores:
         """``best_s``: the work at its best, as far as known."""
         self._threads = torch.get_num_threads()
         self._work = torch.zeros(self._threads * _GRAIN)
-        self._best_s = best_s
+        self.best_s = best_s
         self._stats: list[int] | None = None  # open files, one a thread
         self._before = Beside(None, None)
 
-    def calm(self, beside: Beside) -> bool:
-        """Whether the cores were fully at hand for a block."""
-        return is_calm(beside.pace_s, beside.waited, self._best_s)
-
     def slow(self) -> bool:
         """Whether they work slower just now than they do at best."""
-        return not self.calm(Beside(self.pace(), None))
+        return not is_calm(self.pace(), None, self.best_s)
 
     def begin(self) -> None:
         """Look at the cores just before a block."""
@@ -67,7 +63,7 @@ class Cores:
         """
         if torch.get_num_threads() != self._threads:
             return None
-        good_s = _GOOD * (self._best_s or 0.0)
+        good_s = _GOOD * (self.best_s or 0.0)
         least, begun = float("inf"), time.perf_counter()
         self._work.sigmoid_()  # comes back into the cache
         for _ in range(_READINGS):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from effbench.calm import ENOUGH, STEADY, steady
+from effbench.calm import ENOUGH, STEADY, calm_samples, steady
 from effbench.meters.clocks import Clock, clock_of
 from effbench.meters.cores import Beside, Cores
 
@@ -144,8 +144,8 @@ class Passes:
         """Those, one a kept block from ``first`` on, for which the cores were fully at hand."""
         if self.cores is None:
             return values
-        beside = zip(values, self.beside[first:], strict=True)
-        return [value for value, noted in beside if self.cores.calm(noted)]
+        paces, waits = zip(*self.beside[first:], strict=True) if values else ((), ())
+        return calm_samples(values, paces, waits, self.cores.best_s)
 
     def run_long(self, *, keep: bool = False) -> float:
         """Seconds of one pass that may be long."""
