@@ -43,11 +43,12 @@ def slowed(visits: Sequence[Record], best_s: Best, wanted: int = 1) -> list[int]
     return found if len(processes) - len(found) < wanted else []
 
 
-def apart(visits: Sequence[Record], best_s: Best) -> int:
-    """How many processes a cell has, if the calm samples of these do not agree; else 0."""
+def undecided(visits: Sequence[Record], best_s: Best) -> int:
+    """How many processes a cell has, if calm samples of these do not agree, or most are unsteady; else 0."""
     processes = _by_process(visits)
     medians = [median(samples) for samples in map(_calm(best_s), processes) if samples]
-    return len(processes) if medians and max(medians) > AGREED * min(medians) else 0
+    apart = bool(medians) and max(medians) > AGREED * min(medians)
+    return len(processes) if apart or _UNSTEADY in flags_of(visits, best_s) else 0
 
 
 def hindered(visits: Sequence[Record], best_s: Best) -> float:
@@ -61,17 +62,31 @@ def hindered(visits: Sequence[Record], best_s: Best) -> float:
 
 
 def flags_of(visits: Sequence[Record], best_s: Best) -> list[str]:
-    """The flags of all visits; what doubts samples only where these have a say."""
-    calm, none = _calm(best_s), bool(slowed(visits, best_s))
+    """The flags of all visits: what doubts samples only where these have a say, unsteady if half are."""
+    speaking = _speaking(visits, best_s)
     found: list[str] = []
+    unsteady: list[bool] = []
     for visit in visits:
-        flags = visit.flags
-        if not none and visit.time and visit.time.pace_s:
-            speaking = calm([visit])
-            flags = [flag for flag in flags if flag != _UNSTEADY and (speaking or flag != _LOADED)]
-            flags += [] if steady(speaking) else [_UNSTEADY]
-        found += flags
+        flags, drifts = visit.flags, _UNSTEADY in visit.flags
+        if visit.time and visit.time.pace_s:
+            samples = speaking(visit)
+            flags = [flag for flag in flags if samples or flag != _LOADED]
+            drifts = not steady(samples)
+        else:
+            samples = _samples(visit)
+        unsteady += [drifts] if samples else []
+        found += [flag for flag in flags if flag != _UNSTEADY]
+    found += [_UNSTEADY] if sum(unsteady) * 2 >= max(len(unsteady), 1) else []
     return list(dict.fromkeys(found))
+
+
+def _speaking(visits: Sequence[Record], best_s: Best) -> Callable[[Record], list[float]]:
+    """Gives the samples of one visit that speak for the cell."""
+    calm = _calm(best_s)
+    if not slowed(visits, best_s):
+        return lambda visit: calm([visit])
+    most = _most([_marked(own, best_s) for own in _by_process(visits)])
+    return lambda visit: [sample for sample, factor in _marked([visit], best_s) if factor <= most]
 
 
 def _by_process(visits: Sequence[Record]) -> list[list[Record]]:

@@ -65,8 +65,8 @@ def predicted(cells: Sequence[Cell]) -> Iterable[Cell]:
 def waiting(step: Waiting) -> str:
     """Why a run does not end yet."""
     return (
-        f"{counted(step.cells, 'cell')} timed while the cores worked below their best, or unlike in its "
-        f"processes; again when the cores are at their best, for {span(step.left_s)} at most (--patience)"
+        f"{counted(step.cells, 'cell')} in doubt: timed while the cores worked below their best, or unlike "
+        f"from process to process; again when they are at it, for {span(step.left_s)} at most (--patience)"
     )
 
 

@@ -12,7 +12,7 @@ from effbench.cell import Budget, Cell
 from effbench.effort import for_counts
 from effbench.estimate import Estimate
 from effbench.foresight import Prediction
-from effbench.groups import apart, slowed
+from effbench.groups import slowed, undecided
 from effbench.plan import Plan
 from effbench.record import Record
 from effbench.stats import ENOUGH_PROCESSES
@@ -125,11 +125,15 @@ class _Run:
         """
         ends = time.monotonic() + self.budget.patience
         told = -1
-        while (due := self._in_doubt(ends - time.monotonic())) and not self._late():
+        while not self._late():
+            doubted, left_s = self._in_doubt(), ends - time.monotonic()
+            due = [each for each in doubted if self.estimate.visit(each[0], 1) < left_s]
+            if not due:
+                return
             cell, replicate, seconds = due[0]
-            if len(due) != told:
-                told = len(due)
-                self.watch(Waiting(told, ends - time.monotonic()))
+            if len(doubted) != told:
+                told = len(doubted)
+                self.watch(Waiting(told, left_s))
             if not at_their_best(self.visitor, cell.threads):
                 time.sleep(_REST_S)
                 continue
@@ -145,8 +149,8 @@ class _Run:
                 return
             self._note(cell, record)
 
-    def _in_doubt(self, left_s: float) -> list[tuple[Cell, int, float]]:
-        """Cells that can be visited again in so many seconds, with the server to ask and a pass' seconds.
+    def _in_doubt(self) -> list[tuple[Cell, int, float]]:
+        """Cells to be visited again, each with the server to ask and the seconds of a pass.
 
         A slowed process is asked again, those that disagree are joined by another, up to as many as speak
         for themselves. Cells that were least often visited come first.
@@ -154,10 +158,9 @@ class _Run:
         best_s, found = self.visitor.paces.all(), []
         for cell in self.plan.cells:
             visits = self.visits[cell.id]
-            others = [number for number in [apart(visits, best_s)] if 0 < number < ENOUGH_PROCESSES]
-            for replicate in [*slowed(visits, best_s, self._rounds(cell)), *others][:1]:
-                if self.estimate.visit(cell, 1) < left_s:
-                    found.append((cell, replicate, self.estimate.seconds(cell) or 0.0))
+            another = [number for number in [undecided(visits, best_s)] if 0 < number < ENOUGH_PROCESSES]
+            for replicate in [*slowed(visits, best_s, self._rounds(cell)), *another][:1]:
+                found.append((cell, replicate, self.estimate.seconds(cell) or 0.0))
         return sorted(found, key=lambda each: len(self.visits[each[0].id]))
 
     def _first_visit(self, cell: Cell) -> Record:

@@ -15,7 +15,7 @@ from effbench.against import ratio_of
 from effbench.calm import SLOWER, best, calm_samples, hindrance, is_calm, steady
 from effbench.cell import Cell
 from effbench.frame import Run, build_run
-from effbench.groups import flags_of, groups_of, hindered, slowed
+from effbench.groups import flags_of, groups_of, hindered, slowed, undecided
 from effbench.paces import Paces, recall, remember
 from effbench.plausibility import sound
 from effbench.record import Record, Time
@@ -198,6 +198,23 @@ def test_doubts_about_samples_without_a_say_are_dropped() -> None:
     assert flags_of([beside], BEST) == ["loaded", "page-faults"]
     drifting = visit([1.0] * 3 + [1.1] * 3 + [1.2] * 3, [QUICK] * 9)
     assert flags_of([drifting], BEST) == ["unsteady"]
+    assert undecided([drifting], BEST) == 1
+
+
+def test_a_cell_is_unsteady_if_half_of_what_speaks_for_it_is() -> None:
+    drifting = visit([1.0] * 3 + [1.1] * 3 + [1.2] * 3, [QUICK] * 9)
+    others = [visit([1.1] * 9, [QUICK] * 9, process=p, round=r) for r, p in ((1, "b"), (2, "c"))]
+    assert flags_of([drifting, others[0]], BEST) == ["unsteady"]
+    assert flags_of([drifting, *others], BEST) == []
+    slow = [visit([1.0] * 3 + [1.1] * 3 + [9.0] * 3, [SLOW] * 6 + [9e-4] * 3, process=p) for p in "ab"]
+    assert flags_of(slow, BEST) == []  # the samples that the cores hindered least are steady
+
+
+def test_processes_that_part_are_undecided() -> None:
+    visits = [visit([1.0] * 5, [QUICK] * 5), visit([1.02] * 5, [QUICK] * 5, process="b", round=1)]
+    assert undecided(visits, BEST) == 0
+    assert undecided([*visits, visit([1.04] * 5, [QUICK] * 5, process="c", round=2)], BEST) == 3
+    assert undecided([*visits, visit([9.0] * 5, [SLOW] * 5, process="c", round=2)], BEST) == 0
 
 
 def test_paces_are_kept_from_run_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,5 +117,7 @@ def test_the_display_says_why_the_run_goes_on() -> None:
     text = io.StringIO()
     with Display(Console(file=text)) as display:
         display(Waiting(cells=1, left_s=42.0))
-    assert "1 cell timed while the cores worked below their best" in " ".join(text.getvalue().split())
+    assert "1 cell in doubt: timed while the cores worked below their best" in " ".join(
+        text.getvalue().split()
+    )
     assert "42 s" in text.getvalue()
