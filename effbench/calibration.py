@@ -84,7 +84,8 @@ def at_their_best(visitor: Visitor, threads: int) -> bool:
     server = visitor.servers.get("time", threads=threads, allocator="warm")
     request = {"question": "pace", "threads": threads, "best_s": best_s, "allow": _PACE_S}
     answer = server.ask(request, log=visitor.log("pace"), allow=_PACE_S).answer
-    return answer.get("status") == "ok" and is_calm(statistics.median(answer["pace_s"]), None, best_s)
+    usual = [statistics.median(work) for work in zip(*answer.get("pace_s", ()), strict=True)]
+    return answer.get("status") == "ok" and is_calm(usual, None, best_s)
 
 
 def _known(info: Mapping[str, Any], digest: str) -> dict[tuple[str, int], dict[str, Any]]:

@@ -1,9 +1,10 @@
 """Which samples of a time were taken while the cores were fully at hand: pure functions, no clock.
 
 On a rented machine a pass takes up to 1.4 times as long for seconds, while a neighbour has the other thread
-of its physical core, and no counter of the system shows it. So a small fixed work is timed beside every
-sample (``meters/cores``): where it took longer than it does at best, or where threads waited for a core, the
-sample says what the machine did and not what the mechanism costs.
+of its physical core; a pass of many small operators up to twice as long, while the host has the cores far
+apart, and threads wait for each other. No counter of the system shows it. So small fixed works are timed
+beside every sample (``meters/cores``): where one took longer than it does at best, or where threads waited
+for a core, the sample says what the machine did and not what the mechanism costs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-#: The fixed work may take so many times its best, and threads may wait for such a share of a sample.
+#: Seconds of each fixed work: arithmetic, and with several threads one that mostly waits for all of them.
+Pace = Sequence[float]
+#: A fixed work may take so many times its best, and threads may wait for such a share of a sample.
 SLOWER, WAITED = 1.12, 0.02
 #: So many calm samples speak for a process; the only sample of a costly pass does, too.
 ENOUGH = 2
@@ -21,36 +24,43 @@ STEADY = 1.1
 BEST = 10
 
 
-def best(readings: Sequence[float]) -> float | None:
-    """Seconds of the fixed work at its best; None without readings."""
-    return sorted(readings)[len(readings) // BEST] if readings else None
+def best(readings: Sequence[Pace]) -> Pace | None:
+    """Seconds of each fixed work at its best; None without readings."""
+    works = zip(*readings, strict=False)
+    return tuple(sorted(work)[len(readings) // BEST] for work in works) or None
 
 
-def is_calm(pace_s: float | None, waited: float | None, best_s: float | None) -> bool:
+def is_calm(pace_s: Pace | None, waited: float | None, best_s: Pace | None) -> bool:
     """Whether the cores were fully at hand.
 
     Args:
-        pace_s: seconds of the fixed work beside the sample; None where it was not done.
+        pace_s: seconds of the fixed works beside the sample; None where they were not done.
         waited: share of the sample for which its threads waited for a core; None where nobody knows.
-        best_s: seconds of the fixed work at its best; None while nobody knows.
+        best_s: seconds of the fixed works at their best; None while nobody knows.
     """
-    return (waited or 0.0) <= WAITED and (pace_s is None or best_s is None or pace_s <= SLOWER * best_s)
+    return (waited or 0.0) <= WAITED and _slower(pace_s, best_s) <= SLOWER
 
 
-def hindrance(pace_s: float | None, waited: float | None, best_s: float | None) -> float:
-    """About how many times as long a sample lasted as it would have with the cores fully at hand.
+def hindrance(pace_s: Pace | None, waited: float | None, best_s: Pace | None) -> float:
+    """How many times as long a sample may have lasted as it would have with the cores fully at hand.
 
-    Of use to rank samples by what the machine did, without a look at how long they took. Arguments as above.
+    What a pass does lies between the fixed works: some of it is arithmetic, some of it waiting of threads for
+    each other. Known without a look at how long the sample took. Arguments as above.
     """
-    slower = pace_s / best_s if pace_s is not None and best_s else 1.0
-    return max(slower, 1.0) + (waited or 0.0)
+    return max(_slower(pace_s, best_s), 1.0) + (waited or 0.0)
+
+
+def _slower(pace_s: Pace | None, best_s: Pace | None) -> float:
+    """How many times its best the fixed work took that suffered most; 0 where nobody knows."""
+    both = zip(pace_s or (), best_s or (), strict=False)
+    return max((took / least for took, least in both if least), default=0.0)
 
 
 def calm_samples(
     samples: Sequence[float],
-    paces: Sequence[float | None] | None,
+    paces: Sequence[Pace | None] | None,
     waits: Sequence[float | None] | None,
-    best_s: float | None,
+    best_s: Pace | None,
 ) -> list[float]:
     """The samples of a visit taken while the cores were at hand; all where nothing was noted beside them.
 

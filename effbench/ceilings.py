@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from effbench.calm import Pace
 from effbench.meters.cores import Cores
 from effbench.meters.neighbours import neighbours
 
@@ -43,10 +44,10 @@ class Conditions(NamedTuple):
         return self.cores is not None and self.cores.slow()
 
 
-def measure(dtypes: Iterable[str], device: str = "cpu", best_s: float | None = None) -> dict[str, Any]:
+def measure(dtypes: Iterable[str], device: str = "cpu", best_s: Pace | None = None) -> dict[str, Any]:
     """FLOPs a second by dtype and provider, bytes a second (read plus written), exponentials a second.
 
-    ``best_s``: seconds of the fixed work of ``Cores`` at its best; slower cores disturb a rate.
+    ``best_s``: seconds of the fixed works of ``Cores`` at their best; slower cores disturb a rate.
     """
     sizes = _sizes(device)
     conditions = Conditions(iter(range(RETAKES)), Cores(best_s) if device == "cpu" else None)

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import pandas as pd
 
+from effbench.calm import Pace
 from effbench.cell import Cell
 from effbench.groups import Best, all_groups, groups_of, hindered, slowed
 from effbench.record import Record
@@ -180,10 +181,10 @@ def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
     return Run(frame.astype(types), records, info, visits, spread, Path(folder))
 
 
-def best_pace(info: Mapping[str, Any]) -> dict[int, float]:
-    """By threads, seconds of the fixed work beside the samples at its best on the machine of the run."""
+def best_pace(info: Mapping[str, Any]) -> dict[int, Pace]:
+    """By threads, seconds of the fixed works beside the samples at their best on the machine of the run."""
     found = info.get("pace", {}).get(info.get("environment", ""), {})
-    return {int(threads): float(seconds) for threads, seconds in found.items()}
+    return {int(threads): tuple(seconds) for threads, seconds in found.items()}
 
 
 def _spread(cells: Collection[Sequence[Record]], best_s: Best) -> Spread:

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from effbench.calm import ENOUGH, SLOWER, calm_samples, hindrance, steady
+from effbench.calm import ENOUGH, SLOWER, Pace, calm_samples, hindrance, steady
 from effbench.record import Record
 
-#: By threads, seconds of the fixed work beside the samples at its best.
-Best = Mapping[int, float]
+#: By threads, seconds of the fixed works beside the samples at their best.
+Best = Mapping[int, Pace]
 #: Medians of the calm samples of different processes that are no further apart agree.
 AGREED = 1.03
 #: Doubts about samples, which those that have no say do not arouse.

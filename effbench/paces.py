@@ -1,4 +1,4 @@
-"""How long the fixed work of ``meters/cores`` takes at best on this machine, kept from run to run.
+"""How long the fixed works of ``meters/cores`` take at best on this machine, kept from run to run.
 
 A run that falls whole into a slow time cannot know that it did: what earlier runs saw tells it. The file is a
 cache of the user's; without it a run knows its own readings only.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from effbench.calm import best
+from effbench.calm import Pace, best
 
 _RUNS = 50  # that are remembered: a machine that became slower for good is known to be so after as many
 _LEAST = 10  # readings that make a run worth remembering
@@ -23,22 +23,23 @@ _LEAST = 10  # readings that make a run worth remembering
 
 @dataclass
 class Paces:
-    """Seconds of the fixed work: the best of earlier runs, by threads, and the readings of this one."""
+    """Seconds of the fixed works: the best of earlier runs, by threads, and the readings of this one."""
 
-    earlier: Mapping[int, Sequence[float]] = field(default_factory=dict)
-    readings: dict[int, list[float]] = field(default_factory=dict)
+    earlier: Mapping[int, Sequence[Pace]] = field(default_factory=dict)
+    readings: dict[int, list[Pace]] = field(default_factory=dict)
 
-    def learn(self, threads: int, readings: Sequence[float | None] | None) -> None:
+    def learn(self, threads: int, readings: Sequence[Pace | None] | None) -> None:
         """Take note of what a visit read."""
         known = self.readings.setdefault(threads, [])
         known += [pace for pace in readings or () if pace is not None]
 
-    def best(self, threads: int) -> float | None:
-        """At its best, as far as known; None where nothing is."""
-        known = (best(self.earlier.get(threads, ())), best(self.readings.get(threads, ())))
-        return min((seconds for seconds in known if seconds is not None), default=None)
+    def best(self, threads: int) -> Pace | None:
+        """At their best, as far as known; None where nothing is."""
+        seen = (best(self.earlier.get(threads, ())), best(self.readings.get(threads, ())))
+        known = [pace for pace in seen if pace is not None]
+        return tuple(map(min, *known)) if len(known) > 1 else next(iter(known), None)
 
-    def all(self) -> dict[int, float]:
+    def all(self) -> dict[int, Pace]:
         """The best for each number of threads."""
         found = {threads: self.best(threads) for threads in {*self.earlier, *self.readings}}
         return {threads: seconds for threads, seconds in found.items() if seconds is not None}
@@ -55,7 +56,7 @@ def remember(environment: str, paces: Paces) -> None:
     seen = kept.setdefault(environment, {})
     for threads, readings in paces.readings.items():
         if len(readings) >= _LEAST:
-            seen[str(threads)] = [*seen.get(str(threads), ()), best(readings) or 0.0][-_RUNS:]
+            seen[str(threads)] = [*seen.get(str(threads), ()), best(readings) or ()][-_RUNS:]
     path = _path()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,11 +69,13 @@ def _path() -> Path:
     return user_cache_path("effbench") / "paces.json"
 
 
-def _read() -> dict[str, dict[str, list[float]]]:
+def _read() -> dict[str, dict[str, list[Pace]]]:
     try:
         kept = json.loads(_path().read_text())
         return {
-            environment: {threads: [float(s) for s in seen] for threads, seen in by_threads.items()}
+            environment: {
+                threads: [tuple(map(float, pace)) for pace in seen] for threads, seen in by_threads.items()
+            }
             for environment, by_threads in kept.items()
         }
     except (OSError, ValueError, AttributeError, TypeError):

@@ -52,8 +52,8 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "slowed": Flag(
         "no sample was taken while the cores worked as fast as they do at best: a neighbour on the same "
-        "physical core, a lower clock, or threads that waited for a core; the interval, and that of every "
-        "comparison, allows for what the time may be without",
+        "physical core, a lower clock, cores far apart, or threads that waited for one; the interval, and "
+        "that of every comparison, allows for what the time may be without",
         (RATE,),
     ),
     "unverified": Flag("the mechanism has no reference to be compared with"),

@@ -40,7 +40,7 @@ class Time(Part):
     """Seconds of each pass, in the order in which they were taken."""
 
     samples_s: list[float] = []
-    pace_s: list[float | None] | None = None  # of a fixed work beside each sample: how fast the cores were
+    pace_s: list[tuple[float, ...] | None] | None = None  # of fixed works beside each: the cores
     waited: list[float | None] | None = None  # share of each for which its threads had no core, all together
     device_samples_s: list[float] | None = None  # of a GPU, between events on its stream; its L2 cache warm
     cold_device_samples_s: list[float] | None = None  # likewise, the cache full of something else

@@ -97,7 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "store": {"record"},
     "rows": {"cell", "groups", "record", "roofline", "stats"},
-    "frame": {"cell", "groups", "record", "rows", "scrutiny", "stats", "store"},
+    "frame": {"calm", "cell", "groups", "record", "rows", "scrutiny", "stats", "store"},
     "fit": set(),
     "crossover": set(),
     "lines": {"frame"},

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effbench.against import ratio_of
-from effbench.calm import SLOWER, best, calm_samples, hindrance, is_calm, steady
+from effbench.calm import SLOWER, Pace, best, calm_samples, hindrance, is_calm, steady
 from effbench.cell import Cell
 from effbench.frame import Run, build_run
 from effbench.groups import flags_of, groups_of, hindered, slowed, undecided
@@ -25,46 +25,55 @@ from effbench.verdict import judge
 from tests.synthetic import describe, make_cell, make_info, measured
 
 CELL = make_cell()
-BEST = {2: 1e-5}
-QUICK, SLOW = 1.05e-5, 1.4e-5
+BEST = {2: (1e-5, 2e-6)}
+QUICK, SLOW = (1.05e-5, 2e-6), (1.4e-5, 2e-6)
 
 
-def visit(samples: list[float], paces: list[float] | None, **changes: Any) -> Record:
+def visit(samples: list[float], paces: list[Pace] | None, **changes: Any) -> Record:
     """A visit to the cell whose samples were taken while the cores worked so fast."""
     return measured(CELL, [], time=Time(samples_s=samples, pace_s=paces), **changes)
 
 
-@given(st.lists(st.floats(1e-6, 1e-3), min_size=1))
-def test_the_best_is_reached_by_a_tenth_and_not_luck(readings: list[float]) -> None:
+@given(st.lists(st.tuples(*[st.floats(1e-6, 1e-3)] * 2), min_size=1))
+def test_the_best_is_reached_by_a_tenth_and_not_luck(readings: list[tuple[float, float]]) -> None:
     found = best(readings)
     assert found is not None
-    assert min(readings) <= found <= max(readings)
-    assert sum(reading <= found for reading in readings) >= len(readings) / 10
+    for least, work in zip(found, zip(*readings, strict=True), strict=True):
+        assert min(work) <= least <= max(work)
+        assert sum(reading <= least for reading in work) >= len(work) / 10
 
 
 def test_without_readings_there_is_no_best() -> None:
     assert best([]) is None
-    assert is_calm(1.0, None, None)
+    assert is_calm((1.0, 1.0), None, None)
 
 
 @pytest.mark.parametrize(
     ("pace", "waited", "calm"),
-    [(1.0, 0.0, True), (SLOWER, None, True), (SLOWER + 0.01, 0.0, False), (1.0, 0.03, False)],
+    [
+        ((1.0, 1.0), 0.0, True),
+        ((SLOWER, SLOWER), None, True),
+        ((SLOWER + 0.01, 1.0), 0.0, False),
+        ((1.0, SLOWER + 0.01), 0.0, False),
+        ((1.0, 1.0), 0.03, False),
+    ],
 )
-def test_a_slow_core_and_a_wait_for_one_disturb(pace: float, waited: float | None, calm: bool) -> None:
-    assert is_calm(pace, waited, 1.0) is calm
+def test_a_slow_core_a_far_one_and_a_wait_for_one_disturb(
+    pace: Pace, waited: float | None, calm: bool
+) -> None:
+    assert is_calm(pace, waited, (1.0, 1.0)) is calm
 
 
 def test_where_nothing_was_noted_all_samples_count() -> None:
-    assert calm_samples([1.0, 2.0], None, None, 1e-5) == [1.0, 2.0]
-    assert calm_samples([1.0, 2.0], [1e-5, 1e-5], [0.0, 0.5], 1e-5) == [1.0]
+    assert calm_samples([1.0, 2.0], None, None, BEST[2]) == [1.0, 2.0]
+    assert calm_samples([1.0, 2.0], [QUICK, QUICK], [0.0, 0.5], BEST[2]) == [1.0]
 
 
 def test_next_to_a_sample_on_slow_cores_none_is_taken_for_calm() -> None:
     """A neighbour that came in the midst of one was not there yet when the cores were looked at."""
     samples, paces = [1.0, 1.1, 9.0, 1.2, 1.3, 1.4], [QUICK, QUICK, SLOW, QUICK, QUICK, QUICK]
-    assert calm_samples(samples, paces, None, 1e-5) == [1.0, 1.3, 1.4]
-    assert calm_samples(samples, paces, [0.0, 0.0, 0.0, 0.0, 0.9, 0.0], 1e-5) == [1.0, 1.4]
+    assert calm_samples(samples, paces, None, BEST[2]) == [1.0, 1.3, 1.4]
+    assert calm_samples(samples, paces, [0.0, 0.0, 0.0, 0.0, 0.9, 0.0], BEST[2]) == [1.0, 1.4]
 
 
 def test_a_series_that_drifts_is_not_steady() -> None:
@@ -88,26 +97,26 @@ def test_alike_samples_without_calm_all_speak_and_the_row_says_so() -> None:
     visits = [visit([1.5, 1.6], [SLOW, SLOW]), visit([1.7], [SLOW], round=1, process="b")]
     assert groups_of(visits, BEST) == [[1.5, 1.6], [1.7]]
     assert slowed(visits, BEST) == [0, 1]
-    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": BEST[2]}})
     (row,) = build_run(Path(), info, visits).frame.to_dict("records")
     assert "slowed" in row["flags"]
     assert row["samples"] == 3
 
 
 def test_without_any_calm_sample_the_least_hindered_speak() -> None:
-    slow = visit([1.5, 1.6, 40.0], [SLOW, SLOW, 4e-3], process="a")
+    slow = visit([1.5, 1.6, 40.0], [SLOW, SLOW, (4e-3, 2e-6)], process="a")
     waited = Time(samples_s=[30.0, 1.7], pace_s=[SLOW, SLOW], waited=[0.9, 0.05])
     waiting = measured(CELL, [], time=waited, process="b", round=1)
-    throughout = visit([50.0, 60.0], [3e-3, 4e-3], process="c", round=2)
+    throughout = visit([50.0, 60.0], [(3e-3, 2e-6), (4e-3, 2e-6)], process="c", round=2)
     assert groups_of([slow, waiting, throughout], BEST) == [[1.5, 1.6], [1.7]]
     assert groups_of([throughout], BEST) == [[50.0, 60.0]]
     assert slowed([slow, waiting, throughout], BEST) == [0, 1, 2]
 
 
 def test_the_interval_of_a_slowed_cell_reaches_down_to_what_it_may_be_without() -> None:
-    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": BEST[2]}})
     cells = {}
-    for name, pace in (("calm", QUICK), ("slowed", 2e-5)):
+    for name, pace in (("calm", QUICK), ("slowed", (1e-5, 4e-6))):
         visits = [visit([1.0, 1.1], [pace] * 2, process=p, round=r) for r, p in enumerate("ab")]
         (cells[name],) = build_run(Path(), info, visits).frame.to_dict("records")
         assert hindered(visits, BEST) == pytest.approx(1.0 if name == "calm" else 2 * SLOWER)
@@ -118,9 +127,11 @@ def test_the_interval_of_a_slowed_cell_reaches_down_to_what_it_may_be_without() 
 
 def paced_run(*timed: tuple[Cell, float, float]) -> Run:
     """(cell, so many times its best the fixed work took, seconds of a pass), each cell by two processes."""
-    info = make_info([cell for cell, _, _ in timed], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    info = make_info([cell for cell, _, _ in timed], pace={make_info([CELL])["environment"]: {"2": BEST[2]}})
     visits = [
-        measured(cell, [], time=Time(samples_s=[time, time], pace_s=[pace * 1e-5] * 2), process=p, round=r)
+        measured(
+            cell, [], time=Time(samples_s=[time, time], pace_s=[(pace * 1e-5, 2e-6)] * 2), process=p, round=r
+        )
         for cell, pace, seconds in timed
         for r, p in enumerate("ab")
         for time in [seconds * (1 + 0.01 * r)]
@@ -163,12 +174,17 @@ def test_growth_that_slowed_cores_may_have_bent_is_not_held_against_a_mechanism(
 
 
 def test_hindrance_ranks_by_what_the_machine_did() -> None:
-    assert hindrance(None, None, 1.0) == hindrance(0.9, 0.0, 1.0) == hindrance(5.0, None, None) == 1.0
-    assert hindrance(1.5, 0.25, 1.0) == 1.75
+    assert (
+        hindrance(None, None, (1.0,))
+        == hindrance((0.9,), 0.0, (1.0,))
+        == hindrance((5.0,), None, None)
+        == 1.0
+    )
+    assert hindrance((1.5, 1.2), 0.25, (1.0, 1.0)) == hindrance((1.2, 1.5), 0.25, (1.0, 1.0)) == 1.75
 
 
 def test_one_calm_process_alone_borrows_the_spread_of_all_samples() -> None:
-    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": BEST[2]}})
     visits = [visit([1.0, 1.1], [QUICK] * 2), visit([1.5, 1.6], [SLOW] * 2, process="b", round=1)]
     (row,) = build_run(Path(), info, visits).frame.to_dict("records")
     assert row["time_s"] == pytest.approx(1.05)
@@ -178,7 +194,7 @@ def test_one_calm_process_alone_borrows_the_spread_of_all_samples() -> None:
 
 
 def test_a_report_says_how_many_samples_have_no_say() -> None:
-    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": BEST[2]}})
     run = build_run(Path(), info, [visit([1.0, 1.1, 1.2, 1.5], [QUICK, QUICK, QUICK, SLOW])])
     assert "Of 4 samples 2 were taken while the cores worked below their best" in methods(run)
     calm = build_run(Path(), info, [visit([1.0, 1.1], [QUICK, QUICK])])
@@ -206,7 +222,9 @@ def test_a_cell_is_unsteady_if_half_of_what_speaks_for_it_is() -> None:
     others = [visit([1.1] * 9, [QUICK] * 9, process=p, round=r) for r, p in ((1, "b"), (2, "c"))]
     assert flags_of([drifting, others[0]], BEST) == ["unsteady"]
     assert flags_of([drifting, *others], BEST) == []
-    slow = [visit([1.0] * 3 + [1.1] * 3 + [9.0] * 3, [SLOW] * 6 + [9e-4] * 3, process=p) for p in "ab"]
+    slow = [
+        visit([1.0] * 3 + [1.1] * 3 + [9.0] * 3, [SLOW] * 6 + [(9e-4, 2e-6)] * 3, process=p) for p in "ab"
+    ]
     assert flags_of(slow, BEST) == []  # the samples that the cores hindered least are steady
 
 
@@ -220,18 +238,20 @@ def test_processes_that_part_are_undecided() -> None:
 def test_paces_are_kept_from_run_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     paces = Paces()
-    paces.learn(2, [1e-5] * 20)
-    paces.learn(1, [1e-5] * 3)  # too few to be worth it
+    paces.learn(2, [BEST[2]] * 20)
+    paces.learn(1, [(1e-5,)] * 3)  # too few to be worth it
     remember("here", paces)
     again = recall("here")
-    assert again.all() == {2: 1e-5}
-    again.learn(2, [2e-5] * 20)
-    assert again.best(2) == 1e-5  # the run alone would not know that it was slow
+    assert again.all() == BEST
+    again.learn(2, [(2e-5, 1e-6)] * 20)
+    assert again.best(2) == (1e-5, 1e-6)  # the run alone would not know that it was slow
     assert again.best(8) is None
     assert recall("elsewhere").all() == {}
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"here": 1}', '{"here": {"2": ["x"]}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"here": 1}', '{"here": {"2": [1e-5]}}', '{"here": {"2": ["x"]}}']
+)
 def test_a_damaged_memory_of_paces_is_none(
     content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +261,6 @@ def test_a_damaged_memory_of_paces_is_none(
     file.write_text(content)
     assert recall("here").all() == {}
     paces = Paces()
-    paces.learn(2, [1e-5] * 20)
+    paces.learn(2, [BEST[2]] * 20)
     remember("here", paces)
-    assert json.loads(file.read_text()) == {"here": {"2": [1e-5]}}
+    assert json.loads(file.read_text()) == {"here": {"2": [list(BEST[2])]}}

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from effbench import environment, stats
 from effbench.calibration import ask_ceilings, disturbed
-from effbench.calm import calm_samples
+from effbench.calm import Pace, calm_samples, hindrance
 from effbench.cell import Budget, Cell, usable_cores
 from effbench.doctor.finding import Finding
 from effbench.environment import default_memory_limit
@@ -94,32 +94,36 @@ class Rehearsal(ExitStack):
         return dict(outcome.answer.get("torch", {}))
 
 
-def best_of(paces: Paces, threads: int, timed: Timed) -> float | None:
-    """Seconds of the fixed work beside the samples at its best, by these and by earlier runs."""
+def best_of(paces: Paces, threads: int, timed: Timed) -> Pace | None:
+    """Seconds of the fixed works beside the samples at their best, by these and by earlier runs."""
     for answers in timed:
         for answer in answers:
             paces.learn(threads, answer["time"]["pace_s"])
     return paces.best(threads)
 
 
-def pace_of(timed: Timed, best_s: float | None) -> Finding:
+def pace_of(timed: Timed, best_s: Pace | None) -> Finding:
     """The finding of what stands beside the samples: how many were taken with the cores fully at hand."""
     times = [answer["time"] for answers in timed for answer in answers]
     share = sum(len(_calm(time, best_s)) for time in times) / sum(len(time["samples_s"]) for time in times)
-    slowest = max(median(time["pace_s"]) for time in times)
+    slowest = max(median(hindrance(pace, None, best_s) for pace in time["pace_s"]) for time in times)
+    works = " and ".join(f"{1e6 * seconds:.3g}" for seconds in best_s or ())
     found = (
-        f"{share:.0%} of the samples were calm; a fixed work takes {1e6 * (best_s or 0):.3g} µs at best and "
-        f"took up to {1e6 * slowest:.3g} µs in a visit"
+        f"{share:.0%} of the samples were calm; fixed works take {works} µs at best and took up to "
+        f"{slowest:.2g} times as long in a visit"
     )
     if share >= CALM:
         means = "times are those of cores that nobody else uses"
         return Finding("pace of the cores", "ok", found=found, means=means)
-    means = "a neighbour on the same physical cores, a lower clock, or threads that waited for a core"
+    means = (
+        "a neighbour on the same physical cores, a lower clock, cores far apart on the host, or threads that "
+        "waited for a core"
+    )
     remedy = "effbench run --patience 10m waits for calm at the end of a run; or measure at another hour"
     return Finding("pace of the cores", "limited", found=found, means=means, remedy=remedy)
 
 
-def noise_of(cells: Sequence[Cell], timed: Timed, best_s: float | None = None) -> Finding:
+def noise_of(cells: Sequence[Cell], timed: Timed, best_s: Pace | None = None) -> Finding:
     """The finding of A/A from the answers of every cell's processes: A's and B's in turns.
 
     By their calm samples, as in a run; by all of those who have none.
@@ -169,7 +173,7 @@ def products_of(answer: Mapping[str, Any]) -> Finding:
     return Finding(name, "limited", found=found, means=means, remedy=remedy)
 
 
-def _calm(time: Mapping[str, Any], best_s: float | None) -> list[float]:
+def _calm(time: Mapping[str, Any], best_s: Pace | None) -> list[float]:
     return calm_samples(time["samples_s"], time.get("pace_s"), time.get("waited"), best_s)
 
 

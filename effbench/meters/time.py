@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from effbench.calm import ENOUGH, STEADY, calm_samples, steady
+from effbench.calm import ENOUGH, STEADY, Pace, calm_samples, steady
 from effbench.meters.clocks import Clock, clock_of
 from effbench.meters.cores import Beside, Cores
 
@@ -46,7 +46,7 @@ def measure(
     warm: Callable[[], Any],
     tick: Callable[[], Any],
     device: str = "cpu",
-    best_s: float | None = None,
+    best_s: Pace | None = None,
 ) -> dict[str, Any]:
     """Times ``call(i)``, one pass on the i-th input of a ring of different values.
 
@@ -56,9 +56,9 @@ def measure(
     samples must do as fit into 1.5 s, two at least. A GPU's long first
     call may have loaded kernels: there it is the second one that counts. ``tick()`` comes before every pass
     that may be long, else at most once a second, always outside timed sections. On a CPU the cores are
-    watched beside every sample (``Cores``; ``best_s``: seconds of its work at its best): samples taken while
-    they were not fully at hand do not count towards those wanted, and may make it last up to three times as
-    long.
+    watched beside every sample (``Cores``; ``best_s``: seconds of its works at their best): samples taken
+    while they were not fully at hand do not count towards those wanted, and may make it last up to three
+    times as long.
 
     Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (one
     pass had to do), ``unsteady`` (the medians of the first and last third differ by over 10 %).

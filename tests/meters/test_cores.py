@@ -16,12 +16,12 @@ from effbench.meters.cores import Cores
 
 
 class Work:
-    """Counts how often it is done; every reading takes as many 10 µs as it says."""
+    """A fixed work, and the clock: every reading takes as many 10 µs as it says."""
 
     def __init__(self, *seconds: float) -> None:
         self.seconds, self.done, self.now = list(seconds), 0, 0.0
 
-    def sigmoid_(self) -> None:
+    def __call__(self) -> None:
         self.now += 1e-5 * self.seconds[min(self.done, len(self.seconds) - 1)]
         self.done += 1
 
@@ -31,26 +31,26 @@ class Work:
 
 def watched(work: Work, monkeypatch: pytest.MonkeyPatch, best_s: float | None = None) -> Cores:
     monkeypatch.setattr(cores, "time", work)
-    found = Cores(best_s)
-    found._work = work  # type: ignore[assignment]
+    found = Cores(best_s and (best_s,))
+    found._works = [work]
     return found
 
 
 def test_the_first_good_reading_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(9.0, 2.0, 1.04, 1.0)
-    assert watched(work, monkeypatch, best_s=1e-5).pace() == pytest.approx(1.04e-5)
+    assert watched(work, monkeypatch, best_s=1e-5).pace() == pytest.approx((1.04e-5,))
     assert work.done == 3  # the first one only brings the work into the cache
 
 
 def test_without_a_good_reading_the_fastest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(9.0, 2.0, 1.5, 2.0)
-    assert watched(work, monkeypatch, best_s=1e-5).pace() == pytest.approx(1.5e-5)
+    assert watched(work, monkeypatch, best_s=1e-5).pace() == pytest.approx((1.5e-5,))
     assert work.done == cores._READINGS + 1
 
 
 def test_beside_load_one_long_reading_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(9.0, 500.0)
-    assert watched(work, monkeypatch, best_s=1e-5).pace() == pytest.approx(5e-3)
+    assert watched(work, monkeypatch, best_s=1e-5).pace() == pytest.approx((5e-3,))
     assert work.done == 2
 
 
@@ -61,16 +61,26 @@ def test_cores_are_slow_that_are_a_good_deal_below_their_best(monkeypatch: pytes
 
 
 def test_a_block_is_as_slow_as_its_worse_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    watcher = watched(Work(1.0), monkeypatch)
+    first, second = Work(1.0), Work(1.0)
+    watcher = watched(first, monkeypatch)
+    watcher._works.append(second)
+    monkeypatch.setattr(first, "perf_counter", lambda: first.now + second.now)
     watcher.begin()
-    watcher._work.seconds = [3.0]  # type: ignore[attr-defined]
-    assert watcher.end(1.0).pace_s == pytest.approx(3e-5)
+    first.seconds, second.seconds = [3.0], [0.5]
+    assert watcher.end(1.0).pace_s == pytest.approx((3e-5, 1e-5))
 
 
-def test_real_work_takes_time() -> None:
-    pace = Cores().pace()
+@pytest.mark.parametrize("threads", [1, 2])
+def test_real_works_take_time_one_more_on_several_threads(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        pace = Cores().pace()
+    finally:
+        torch.set_num_threads(before)
     assert pace is not None
-    assert 0 < pace < 1
+    assert len(pace) == threads
+    assert all(0 < seconds < 1 for seconds in pace)
 
 
 def test_the_work_of_another_number_of_threads_is_no_measure() -> None:

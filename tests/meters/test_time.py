@@ -54,7 +54,7 @@ class Passes:
 class CalmCores:
     """Always as fast as they can be."""
 
-    best_s = 1.0
+    best_s = (1.0,)
 
     def __init__(self, best_s=None):
         self.slow = 0
@@ -64,7 +64,7 @@ class CalmCores:
 
     def end(self, seconds):
         self.slow = max(0, self.slow - 1)
-        return Beside(2.0 if self.slow else 1.0, 0.0)
+        return Beside((2.0,) if self.slow else (1.0,), 0.0)
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def test_what_slow_cores_spoil_is_made_up_for_within_limits(clock, monkeypatch, 
         single=False,
         warm=lambda: None,
         tick=lambda: None,
-        best_s=1.0,
+        best_s=(1.0,),
     )
     assert len(found["samples_s"]) == len(found["pace_s"]) == len(found["waited"]) == taken
-    assert sum(pace > 1 for pace in found["pace_s"]) == min(slow, taken)
+    assert sum(pace > (1,) for pace in found["pace_s"]) == min(slow, taken)
