@@ -40,7 +40,10 @@ class Conditions(NamedTuple):
     cores: Cores | None = None
 
     def slow(self) -> bool:
-        """Whether the cores are known to work slower just now than they do at best."""
+        """Whether the cores are known to work slower just now than they do at best.
+
+        By their arithmetic alone: where rates are taken, threads hardly ever wait for each other.
+        """
         return self.cores is not None and self.cores.slow()
 
 

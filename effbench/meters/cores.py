@@ -44,8 +44,9 @@ class Cores:
         self._before = Beside(None, None)
 
     def slow(self) -> bool:
-        """Whether they work slower just now than they do at best."""
-        return not is_calm(self.pace(), None, self.best_s)
+        """Whether they calculate slower just now than they do at best, wherever they are."""
+        pace = self.pace()
+        return not is_calm(pace and pace[:1], None, self.best_s)
 
     def begin(self) -> None:
         """Look at the cores just before a block."""

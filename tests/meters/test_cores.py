@@ -58,6 +58,10 @@ def test_cores_are_slow_that_are_a_good_deal_below_their_best(monkeypatch: pytes
     assert not watched(Work(1.0, 1.1), monkeypatch, best_s=1e-5).slow()
     assert watched(Work(1.0, 1.2), monkeypatch, best_s=1e-5).slow()
     assert not watched(Work(1.0, 1.2), monkeypatch).slow()  # nobody knows their best
+    far_apart = watched(Work(1.0, 1.0), monkeypatch, best_s=1e-5)
+    far_apart._works.append(Work(9.0))
+    far_apart.best_s = (1e-5, 1e-5)
+    assert not far_apart.slow()
 
 
 def test_a_block_is_as_slow_as_its_worse_end(monkeypatch: pytest.MonkeyPatch) -> None:
