@@ -81,6 +81,12 @@ class Budget:
     load_timeout: float = 60.0  # seconds to import a plugin and to build a module
 
     @property
+    def sampling(self) -> dict[str, Any]:
+        """What a visit takes: samples, their seconds, and how much longer it waits for calm ones."""
+        patience_s = 2 * self.min_time if self.patience else 0.0
+        return {"min_samples": self.min_samples, "min_time": self.min_time, "patience_s": patience_s}
+
+    @property
     def most_rounds(self) -> int:
         """The visits of the cheapest cell."""
         return max((visits for _, visits in self.rounds), default=1)

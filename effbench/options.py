@@ -46,7 +46,10 @@ MemoryLimit = Annotated[Text, option("Memory that a cell may take: 6GiB")]
 CellTimeout = Annotated[str, option("Time that one pass may take.")]
 Budget = Annotated[Text, option("Time for the whole run: 10m")]
 Patience = Annotated[
-    Text, option("Time at the end to visit again what slow cores, or unlike processes, leave in doubt: 60s")
+    Text,
+    option(
+        "Time at the end to visit again what slow cores or unlike processes leave in doubt: 60s, 0 for none"
+    ),
 ]
 
 

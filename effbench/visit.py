@@ -218,8 +218,7 @@ class Visit(Answers):
 
     def time(self, single: bool) -> Record | None:
         """Samples of one pass, in a process of the round's own server."""
-        budget = self.visitor.budget
-        more = {"single": single, "min_samples": budget.min_samples, "min_time": budget.min_time}
+        more = {"single": single, **self.visitor.budget.sampling}
         allocator = self.cell.allocator if self.heap_fits() else "default"
         outcome = self._timed(allocator, more)
         if outcome.answer.get("status") == "oom" and allocator == "warm" and self._fits():

@@ -144,6 +144,7 @@ def _time(visit: Visit) -> dict[str, Any]:
             tick=tick,
             device=cell.device,
             best_s=request.get("best_s"),
+            patience_s=request.get("patience_s", 0.0),
         )
     after = clocks.gpu_state(cell.device)
     measured |= {"spent_s": others.seconds, "other_cores": others.cores}

@@ -84,9 +84,10 @@ lasts 2.5 s; a row shows how far apart the medians of windows lie, relative to t
 COVERAGE = """## Time: intervals and repeated runs
 
 `mha-sdpa` in a small and a large cell, each run a whole one; loaded: one core burns. A quiet run that the
-meters flag as loaded or slowed was disturbed by something else, and taken again. Goals: the 95 % interval of
-a run holds the grand median of all runs of its kind in at least 85 % of them; two successive runs differ by
-under 5 % in at least 28 of 30 pairs (quiet). How fast the cores are at best, first runs only learn.
+meters flag as loaded, slowed or unsteady, or in which one of two processes found no calm (borrowed), was
+disturbed by something else, and taken again. Goals: the 95 % interval of a run holds the grand median of all
+runs of its kind in at least 85 % of them; two successive runs differ by under 5 % in at least 28 of 30 pairs
+(quiet). How fast the cores are at best, first runs only learn.
 """
 TOGETHER = """
 They are slow in the same runs: what parts the runs is more than what parts the two processes of one.

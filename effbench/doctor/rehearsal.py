@@ -70,8 +70,7 @@ class Rehearsal(ExitStack):
 
     def _time(self, cell: Cell, process: int) -> Mapping[str, Any]:
         """The answer of one process of its own."""
-        budget = self._visitor.budget
-        more = {"single": False, "min_samples": budget.min_samples, "min_time": budget.min_time}
+        more = {"single": False, **self._visitor.budget.sampling}
         outcome = self._visitor.ask("time", cell, "time", replicate=process, spec=cell.mechanism, **more)
         if outcome.answer.get("status") != "ok":
             raise EffbenchError(f"{cell.mechanism}: {outcome.reason or outcome.answer.get('reason')}")

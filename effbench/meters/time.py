@@ -24,7 +24,6 @@ except ImportError:
 
 BLOCK = 1e-3  # seconds: below it the clock's own cost and the scheduler's show
 MAX_SAMPLES = 60
-PATIENCE = 3  # times the wanted seconds that samples may take where the cores were not fully at hand
 COSTLY = 5.0  # seconds of a first call from which it serves as warm-up of the only timed pass
 SLOW = 0.3  # seconds of a first call after which only passes that took new memory are warm-up
 NEW_PAGES, NEW_PASSES = 1024, 4  # faults that make a slow pass a warm-up, and how many there may be
@@ -47,6 +46,7 @@ def measure(
     tick: Callable[[], Any],
     device: str = "cpu",
     best_s: Pace | None = None,
+    patience_s: float = 0.0,
 ) -> dict[str, Any]:
     """Times ``call(i)``, one pass on the i-th input of a ring of different values.
 
@@ -57,8 +57,7 @@ def measure(
     call may have loaded kernels: there it is the second one that counts. ``tick()`` comes before every pass
     that may be long, else at most once a second, always outside timed sections. On a CPU the cores are
     watched beside every sample (``Cores``; ``best_s``: seconds of its works at their best): samples taken
-    while they were not fully at hand do not count towards those wanted, and may make it last up to three
-    times as long.
+    while they were not fully at hand do not count towards those wanted, which may take ``patience_s`` longer.
 
     Returns the keys of ``record.Time``, seconds a pass, and ``flags``: ``few-samples`` (one
     pass had to do), ``unsteady`` (the medians of the first and last third differ by over 10 %).
@@ -86,7 +85,7 @@ def measure(
         else:
             estimate = ring.warm_up(long)
             faults = minor_faults()
-            samples, passes = ring.sample(estimate, min_samples, min_time)
+            samples, passes = ring.sample(estimate, min_samples, min_time, patience_s)
         after = minor_faults()
         cold = None if single else clock.cold_samples(call, ring.done)
     return {
@@ -189,7 +188,9 @@ class Passes:
                 break
         return seconds
 
-    def sample(self, estimate: float, min_samples: int, min_time: float) -> tuple[list[float], int]:
+    def sample(
+        self, estimate: float, min_samples: int, min_time: float, patience_s: float = 0.0
+    ) -> tuple[list[float], int]:
         """Seconds a pass of each block, and all passes run; a block under a millisecond is drawn again.
 
         Ends with as many calm blocks, of as many seconds, as are wanted; else when patience does.
@@ -204,7 +205,7 @@ class Passes:
 
         passes = passes_for(estimate)
         while not enough(blocks) or (
-            sum(blocks) < PATIENCE * min_time and not enough(self.calm(blocks, kept))
+            sum(blocks) < min_time + patience_s and not enough(self.calm(blocks, kept))
         ):
             seconds = self.block(passes, keep=True)
             if seconds < BLOCK:

@@ -303,6 +303,7 @@ def test_what_slow_cores_spoil_is_made_up_for_within_limits(clock, monkeypatch, 
         warm=lambda: None,
         tick=lambda: None,
         best_s=(1.0,),
+        patience_s=0.38,
     )
     assert len(found["samples_s"]) == len(found["pace_s"]) == len(found["waited"]) == taken
     assert sum(pace > (1,) for pace in found["pace_s"]) == min(slow, taken)
