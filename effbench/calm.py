@@ -18,6 +18,8 @@ Pace = Sequence[float]
 SLOWER, WAITED = 1.12, 0.02
 #: So many calm samples speak for a process; the only sample of a costly pass does, too.
 ENOUGH = 2
+#: Of a visit at least such a share is calm: beside a busy core single samples happen to look so.
+SHARE = 0.2
 #: The medians of the first and the last third of a steady series are no further apart.
 STEADY = 1.1
 #: The best is what one in so many readings reaches: a single one may be luck.
@@ -65,14 +67,15 @@ def calm_samples(
     """The samples of a visit taken while the cores were at hand; all where nothing was noted beside them.
 
     The cores are looked at between samples, and a neighbour may come and go in the midst of one: next to
-    a sample on slow cores, no other is taken for calm.
+    a sample on slow cores, no other is taken for calm, and none where hardly any is.
     """
     if not paces:
         return list(samples)
     slow = [not is_calm(pace, None, best_s) for pace in paces]
     alone = [not any(slow[max(0, place - 1) : place + 2]) for place in range(len(slow))]
     beside = zip(samples, alone, waits or [None] * len(paces), strict=True)
-    return [sample for sample, calm, waited in beside if calm and is_calm(None, waited, best_s)]
+    found = [sample for sample, calm, waited in beside if calm and is_calm(None, waited, best_s)]
+    return found if len(found) >= SHARE * len(slow) else []
 
 
 def steady(samples: Sequence[float]) -> bool:

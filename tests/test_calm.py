@@ -82,6 +82,14 @@ def test_a_series_that_drifts_is_not_steady() -> None:
     assert steady([1.0, 2.0])  # too few to tell
 
 
+def test_where_hardly_any_sample_is_calm_none_is() -> None:
+    """Beside a burning core one block in ten looks calm, and yet takes a quarter longer than without it."""
+    paces = [QUICK] * 10
+    waits = [0.0, 0.0] + [0.5] * 8
+    assert calm_samples([1.0] * 2 + [9.0] * 8, paces, waits, BEST[2]) == [1.0, 1.0]
+    assert calm_samples([1.0] * 2 + [9.0] * 9, [*paces, QUICK], [*waits, 0.5], BEST[2]) == []
+
+
 def test_a_process_speaks_by_its_calm_samples() -> None:
     first = visit([1.0, 1.1, 1.2, 1.5], [QUICK, QUICK, QUICK, SLOW], process="a")
     second = visit([1.6, 1.7], [SLOW, SLOW], process="b", round=1)

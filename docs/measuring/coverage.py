@@ -25,7 +25,7 @@ RUNS = 30
 CELLS = {"small": {"seq": 128, "dim": 64}, "large": {"seq": 2048, "dim": 256}}
 #: Flags of a cell during which the machine was not quiet; borrowed: one of two processes found no calm.
 TOLD_BY = ("loaded", "slowed", "unsteady", "borrowed")
-PATIENCE_S = {"quiet": 60.0, "loaded": 15.0}  # while a core burns, a large cell finds no calm
+PATIENCE_S = {"quiet": 60.0, "loaded": 5.0}  # while a core burns, a large cell finds no calm
 
 
 @contextlib.contextmanager
