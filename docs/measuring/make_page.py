@@ -95,7 +95,7 @@ They are slow in the same runs: what parts the runs is more than what parts the 
 BURNING = """
 A burning core made the small cell {small:.1f} and the large one {large:.1f} times as slow: with a thread on
 every core, each product waits for the thread whose core is shared. Such rows are flagged and support no
-finding."""
+finding. Their intervals hold the quiet median in {held[small]:.0%} and {held[large]:.0%} of the runs."""
 OVERHEAD = """## What a cell costs beyond its passes
 
 Cheap cells, visited twice. A question costs what the run waits for it: from the request, before which the
@@ -232,7 +232,10 @@ def _why(runs: pd.DataFrame) -> str:
     together = quiet.corr(method="spearman").loc["small", "large"]
     text = f"\nRank correlation of the two cells' times over the quiet runs: {together:.2f}."
     slow = loaded.median() / quiet.median()
-    return text + (TOGETHER if together > 0.5 else "") + BURNING.format(**slow)
+    truth = runs["cell"].map(quiet.median())
+    holds = (runs["low_s"] <= truth) & (truth <= runs["high_s"])
+    held = holds[runs["condition"] == "loaded"].groupby(runs["cell"]).mean()
+    return text + (TOGETHER if together > 0.5 else "") + BURNING.format(**slow, held=held)
 
 
 def overhead(table: pd.DataFrame) -> Iterator[str]:
