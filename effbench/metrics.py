@@ -15,6 +15,8 @@ from typing import Literal
 
 #: An interval with a larger half-width (share of the value) is shown by its ends.
 WIDE = 0.3
+#: One whose ends are so many times apart says nothing, as beside a busy core.
+NOTHING = 100
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Scale:
         return f"{self.number(value)}{joint}{self.unit}".rstrip()
 
     def interval(self, low: float, value: float, high: float) -> str:
-        """Half the width of an interval in per cent; both ends where that would mislead."""
+        """Half the width of an interval in per cent, its ends where that misleads, ``±?`` if it says nothing."""
+        if high > NOTHING * low:
+            return "±?"
         share = (high - low) / 2 / value
         if share >= WIDE:
             return f"[{self.number(low)}, {self.number(high)}]"

@@ -54,3 +54,11 @@ def test_values_that_are_missing_do_not_choose_the_scale() -> None:
 )
 def test_sizes_are_written_as_people_say_them(size: int, text: str) -> None:
     assert size_label(size) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(1.99, 2.01, "±0.5 %"), (1.8, 2.2, "±10 %"), (1.0, 3.0, "[1.00, 3.00]"), (0.02, 2.1, "±?")],
+)
+def test_an_interval_is_said_as_shortly_as_it_may_be(low: float, high: float, text: str) -> None:
+    assert METRICS["time_s"].format([2.0]).interval(low, 2.0, high) == text
