@@ -36,7 +36,7 @@ class Scale:
         return f"{self.number(value)}{joint}{self.unit}".rstrip()
 
     def interval(self, low: float, value: float, high: float) -> str:
-        """Half the width of an interval in per cent; its ends where that misleads; ``±?``: it says nothing."""
+        """Half the width of an interval in per cent; its ends where that misleads; ``±?``: says nothing."""
         if high > NOTHING * low:
             return "±?"
         share = (high - low) / 2 / value

@@ -11,6 +11,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from effbench.metrics import METRICS
+from effbench.words import counted
 
 HERE = Path(__file__).parent
 KEPT, MISSED = "kept", "**missed**"
@@ -20,6 +21,7 @@ BOUNDS = {"alloc_bytes": (0.001, 16 * 1024), "peak_bytes": (0.01, 300_000)}
 PRODUCTS, WHOLE = 0.01, 0.05  # by which closed form and counter may part: matrix products, all of attention
 PER_ELEMENT = {"transcendental": 14}  # operations of an exponential, measured
 COVERED, ALIKE, PAIRS = 0.85, 0.05, 28 / 30
+WIDEST = 100  # of an interval that says anything, as a share of the value
 CELL_S, PARENT = 0.150, 0.02
 
 
@@ -210,7 +212,7 @@ def coverage(table: pd.DataFrame) -> Iterator[str]:
                 len(runs),
                 METRICS["time_s"].text(grand),
                 f"{runs['time_s'].min() / grand:.2f} – {runs['time_s'].max() / grand:.2f}",
-                f"{((runs['high_s'] - runs['low_s']) / runs['time_s']).median():.0%}",
+                _width(((runs["high_s"] - runs["low_s"]) / runs["time_s"]).median()),
                 f"{covered:.0%} {KEPT if covered >= COVERED else MISSED}",
                 f"{alike * len(runs):.0f} of {len(runs)}"
                 + (f" {KEPT if alike >= PAIRS else MISSED}" if condition == "quiet" else ""),
@@ -222,7 +224,11 @@ def coverage(table: pd.DataFrame) -> Iterator[str]:
     yield _why(kinds)
     disturbed = table.loc[table["condition"] == "disturbed", "ended"].nunique()
     where = f"On {table['cpu'].iloc[0]}, {table['ended'].min()[:10]}."
-    yield f"\n{disturbed} disturbed runs are left out. {where}"
+    yield f"\n{counted(disturbed, 'disturbed run')} left out. {where}"
+
+
+def _width(share: float) -> str:
+    return f"{share:.0%}" if share < WIDEST else "says nothing"
 
 
 def _why(runs: pd.DataFrame) -> str:
