@@ -184,7 +184,10 @@ def build_run(folder: Path, info: dict[str, Any], records: list[Record]) -> Run:
 def best_pace(info: Mapping[str, Any]) -> dict[int, Pace]:
     """By threads, seconds of the fixed works beside the samples at their best on the machine of the run."""
     found = info.get("pace", {}).get(info.get("environment", ""), {})
-    return {int(threads): tuple(seconds) for threads, seconds in found.items()}
+    return {
+        int(threads): (seconds,) if isinstance(seconds, float) else tuple(seconds)  # early runs: one work
+        for threads, seconds in found.items()
+    }
 
 
 def _spread(cells: Collection[Sequence[Record]], best_s: Best) -> Spread:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from effbench.cell import Cell
 
@@ -52,6 +52,12 @@ class Time(Part):
     method: str = "perf_counter"
     spent_s: float | None = None  # first call, warm-up and samples together
     other_cores: float | None = None  # that other processes kept busy in that time, in cores
+
+    @field_validator("pace_s", mode="before")
+    @classmethod
+    def _of_one_work(cls, paces: list[Any] | None) -> list[Any] | None:
+        """Early runs timed one fixed work: a number beside each sample."""
+        return paces and [(pace,) if isinstance(pace, float) else pace for pace in paces]
 
 
 class Memory(Part):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from effbench.against import ratio_of
 from effbench.calm import SLOWER, Pace, best, calm_samples, hindrance, is_calm, steady
 from effbench.cell import Cell
-from effbench.frame import Run, build_run
+from effbench.frame import Run, best_pace, build_run
 from effbench.groups import flags_of, groups_of, hindered, slowed, undecided
 from effbench.paces import Paces, recall, remember
 from effbench.plausibility import sound
@@ -179,6 +179,16 @@ def test_growth_that_slowed_cores_may_have_bent_is_not_held_against_a_mechanism(
         run = build_run(Path(), run.info | {"mechanisms": about}, run.records)
         assert flags in run.frame["flags"].iloc[-1]
         assert ("off-declared" in run.frame["flags"].iloc[-1]) is (pace == 1.0)
+
+
+def test_runs_that_timed_one_fixed_work_are_still_read() -> None:
+    time = {"samples_s": [1.0, 1.1, 1.5, 1.6], "pace_s": [1e-5, 1e-5, 1e-5, None]}
+    visits = [Record.model_validate_json(measured(CELL, [], time=time).model_dump_json())]
+    info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": 1e-5}})
+    (row,) = build_run(Path(), info, visits).frame.to_dict("records")
+    assert row["samples"] == 4
+    slow = Record(**visits[0].model_dump() | {"time": time | {"pace_s": [2e-5] * 4}})
+    assert slowed([slow], best_pace(info)) == [0]
 
 
 def test_hindrance_ranks_by_what_the_machine_did() -> None:
