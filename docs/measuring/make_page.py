@@ -80,8 +80,8 @@ Torch's fused attention in two sizes, sampled by turns while nothing else runs i
 guest on cores that it shares. Beside each sample fixed works of some microseconds are timed: arithmetic in
 the cache, which a neighbour on the same physical core slows, and on several threads one that mostly waits for
 all of them, which cores far apart slow. Calm are the samples for which both took at most 1.12 times their
-best in this table, next to such, and for which no thread waited for a core over 2 % of the time. A window
-lasts 2.5 s; a row shows how far apart the medians of windows lie, relative to their median.
+best in this table, which stand between such, and for which no thread waited for a core over 2 % of the time.
+A window lasts 2.5 s; a row shows how far apart the medians of windows lie, relative to their median.
 """
 COVERAGE = """## Time: intervals and repeated runs
 
