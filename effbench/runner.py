@@ -158,9 +158,9 @@ class _Run:
         best_s, found = self.visitor.paces.all(), []
         for cell in self.plan.cells:
             visits = self.visits[cell.id]
-            another = [number for number in [undecided(visits, best_s)] if 0 < number < ENOUGH_PROCESSES]
-            for replicate in [*slowed(visits, best_s, self._rounds(cell)), *another][:1]:
-                found.append((cell, replicate, self.estimate.seconds(cell) or 0.0))
+            again, processes = slowed(visits, best_s, self._rounds(cell)), undecided(visits, best_s)
+            if again or 0 < processes < ENOUGH_PROCESSES:
+                found.append((cell, again[0] if again else processes, self.estimate.seconds(cell) or 0.0))
         return sorted(found, key=lambda each: len(self.visits[each[0].id]))
 
     def _first_visit(self, cell: Cell) -> Record:

@@ -29,8 +29,8 @@ def methods(run: Run) -> str:
     taken, kept = sum(len(visit.time.samples_s) for visit in visits if visit.time), answered["samples"].sum()
     if taken > kept:
         parts.append(
-            f"Of {taken} samples {taken - int(kept)} have no say: the cores worked below their best at the time, "
-            "or threads waited for one."
+            f"Of {taken} samples {taken - int(kept)} have no say: the cores worked below their best at "
+            "the time, or threads waited for one."
         )
     parts.append(
         "Memory is what was in place before the call plus the resident peak above it, measured in a process "

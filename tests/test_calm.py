@@ -214,9 +214,7 @@ def test_one_calm_process_alone_borrows_the_spread_of_all_samples() -> None:
 def test_a_report_says_how_many_samples_have_no_say() -> None:
     info = make_info([CELL], pace={make_info([CELL])["environment"]: {"2": BEST[2]}})
     run = build_run(Path(), info, [visit([1.0, 1.1, 1.2, 1.5], [QUICK, QUICK, QUICK, SLOW])])
-    assert "Of 4 samples 2 have no say: they were taken while the cores worked below their best" in methods(
-        run
-    )
+    assert "Of 4 samples 2 have no say: the cores worked below their best" in methods(run)
     calm = build_run(Path(), info, [visit([1.0, 1.1], [QUICK, QUICK])])
     assert "below their best" not in methods(calm)
 

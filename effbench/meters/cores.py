@@ -59,7 +59,7 @@ class Cores:
         now, before = self._waiting(), self._before.waited
         waited = None if now is None or before is None else (now - before) / max(seconds, 1e-9)
         paces = [pace for pace in (self._before.pace_s, self.pace()) if pace is not None]
-        return Beside(tuple(map(max, *paces)) if len(paces) > 1 else next(iter(paces), None), waited)
+        return Beside(tuple(map(max, zip(*paces, strict=True))) or None, waited)
 
     def pace(self) -> Pace | None:
         """Seconds that each fixed work takes: the fastest of some readings, or the first good one.
