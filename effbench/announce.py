@@ -9,7 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from effbench.judgement import WORSE, Call, Judgement, Verdict
-from effbench.metrics import METRICS
+from effbench.metrics import METRICS, is_vague
 
 _BY_WEIGHT: tuple[Call, ...] = (
     "broke",
@@ -98,7 +98,9 @@ def _title(one: Judgement) -> str:
 
 def _ratio(one: Judgement) -> str:
     ratio = "" if one.ratio is None else f"{one.ratio:.3f}"
-    return ratio if one.low is None or one.high is None else f"{ratio} [{one.low:.3f}, {one.high:.3f}]"
+    if one.low is None or one.high is None:
+        return ratio
+    return f"{ratio} ±?" if is_vague(one.low, one.high) else f"{ratio} [{one.low:.3f}, {one.high:.3f}]"
 
 
 def _numbers(one: Judgement) -> str:

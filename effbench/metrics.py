@@ -16,7 +16,7 @@ from typing import Literal
 #: An interval with a larger half-width (share of the value) is shown by its ends.
 WIDE = 0.3
 #: One whose ends are so many times apart says nothing, as beside a busy core.
-NOTHING = 100
+VAGUE = 100
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Scale:
 
     def interval(self, low: float, value: float, high: float) -> str:
         """Half the width of an interval in per cent; its ends where that misleads; ``±?``: says nothing."""
-        if high > NOTHING * low:
+        if is_vague(low, high):
             return "±?"
         share = (high - low) / 2 / value
         if share >= WIDE:
@@ -70,6 +70,11 @@ class Metric:
     def text(self, value: float) -> str:
         """One value alone, in the scale that suits it."""
         return self.format([value])(value)
+
+
+def is_vague(low: float, high: float) -> bool:
+    """Whether an interval says nothing: shown as ``±?``."""
+    return high > VAGUE * low
 
 
 def three_digits(value: float) -> str:

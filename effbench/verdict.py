@@ -168,7 +168,7 @@ def _near_exact(base: float, head: float, gate: Gate) -> tuple[Call, str]:
 def _timed(ratio: float, low: float, high: float, threshold: float) -> tuple[Call, str]:
     """Times, by the interval of head / base."""
     slow, fast = 1 + threshold, 1 / (1 + threshold)
-    limits = f"[{low:.3f}, {high:.3f}], thresholds {fast:.3f} and {slow:.3f}"
+    limits = f"[{low:.4g}, {high:.4g}], thresholds {fast:.3f} and {slow:.3f}"
     if low > slow:
         return "slower", f"the interval {limits} lies above"
     if high < fast:

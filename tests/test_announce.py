@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from effbench.announce import github_annotations, markdown, table
@@ -38,6 +39,11 @@ def test_worst_first_with_numbers_and_why() -> None:
     assert "does not count: intended" in lines[4]
     assert "Time: geometric mean of head / base 1.095 over 2 cells" in lines
     assert lines[-1] == "worse: 1 same, 1 bigger, 1 slower, 1 broke. 1 of them do not count."
+
+
+def test_an_interval_that_says_nothing_is_not_spelt_out() -> None:
+    vague = replace(SLOWER, call="inconclusive", low=0.27, high=2828514.496)
+    assert "1.200 ±?" in table(Verdict([vague]))
 
 
 def test_markdown_is_one_table_whatever_a_reason_holds() -> None:
