@@ -52,21 +52,40 @@ def visible_pairs(n: int) -> int:
     return (pairs(n) + n) // 2
 
 
-class Work:
-    """The pieces of a tile that forward and backward share; each is overwritten by the next tile's."""
+class Rooms:
+    """Memory by name for what is made of a tile; each is overwritten by the next tile's."""
 
-    def __init__(self, q: Tensor, k: Tensor, v: Tensor):
-        self.q, self.k, self.v = q, k, v
-        self.dtype = _parts.accumulator(q.dtype)
-        self.bounds = tile_bounds(q)
-        self.rooms: dict[str, Tensor] = {}
+    def __init__(self, like: Tensor):
+        self.dtype = _parts.accumulator(like.dtype)
+        self.like, self._rooms = like, dict[str, Tensor]()
 
     def room(self, name: str, *shape: int) -> Tensor:
         size = torch.Size(shape).numel()
-        if name not in self.rooms or self.rooms[name].numel() < size:
-            self.rooms[name] = self.q.new_empty(size, dtype=self.dtype)
-        room = self.rooms[name]
+        if name not in self._rooms or self._rooms[name].numel() < size:
+            self._rooms[name] = self.like.new_empty(size, dtype=self.dtype)
+        room = self._rooms[name]
         return (room if room.numel() == size else room[:size]).view(shape)
+
+    def features(self, name: str, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """elu(x) + 1 without its cancellation, divided by exp(shift); to the bit the same where that is 0."""
+        x, f = x.to(self.dtype), self.room(name, *x.shape)
+        # elu's gradient: the slope that it is given where x > 0, and exp(x) of it elsewhere.
+        torch.clamp(x, min=0, out=f).add_(1)
+        torch.ops.aten.elu_backward.grad_input(f, 1, 1, 1, False, x, grad_input=f)
+        if shift is None:
+            return f
+        # Where its factor is not exp(-shift), no x is positive.
+        high = x.clamp(min=0).mul_((-shift).clamp(max=80).exp())
+        return torch.where(shift == 0, f, x.clamp(max=0).sub_(shift).exp_().add_(high), out=f)
+
+
+class Work(Rooms):
+    """The pieces of a tile that forward and backward share."""
+
+    def __init__(self, q: Tensor, k: Tensor, v: Tensor):
+        super().__init__(q)
+        self.q, self.k, self.v = q, k, v
+        self.bounds = tile_bounds(q)
 
     def chunks(self, x: Tensor, i: int) -> Tensor:
         """A view of tile i of x [b, h, n, .]."""
@@ -78,9 +97,6 @@ class Work:
         out = self.room(name, *a.shape[:-1], b.shape[-1])
         products.bmm(a.flatten(0, 2), b.flatten(0, 2), out=out.flatten(0, 2))
         return out
-
-    def features(self, name: str, x: Tensor, shift: Tensor | None) -> Tensor:
-        return features(x.to(self.dtype), shift, self.room(name, *x.shape), self.room("spare", *x.shape))
 
     def keys(self, i: int, shift: Tensor | None) -> tuple[Tensor, Tensor]:
         """g and u of a tile."""
@@ -119,7 +135,7 @@ class Work:
 
     def read(self, i: int, states: Tensor, g: Tensor, u: Tensor) -> tuple[Tensor, None]:
         """The sums of tile i, without a shift of its rows."""
-        return self.sums(self.features("f", self.chunks(self.q, i), None), states, g, u), None
+        return self.sums(self.features("f", self.chunks(self.q, i)), states, g, u), None
 
     def read_low(self, i: int, states: Tensor, g: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
         """Likewise, and the shift of the rows if there was one to make: where a denominator is too low.
@@ -147,15 +163,6 @@ class Work:
     def put(self, out: Tensor, i: int, slope: Tensor, f: Tensor, cap: Tensor | float = 1.0) -> None:
         """The gradient of q or k from that of its features, which are overwritten."""
         torch.mul(slope, f.clamp_(max=cap), out=self.chunks(out, i))
-
-
-def features(x: Tensor, shift: Tensor | None, room: Tensor, spare: Tensor) -> Tensor:
-    """elu(x) + 1 without its cancellation, divided by exp(shift), in ``room``; ``spare`` is overwritten."""
-    f, high = torch.clamp(x, max=0, out=room), torch.clamp(x, min=0, out=spare)
-    if shift is not None:
-        f -= shift
-        high *= (-shift).clamp(max=80).exp()  # where that is not exp(-shift), no x is positive
-    return f.exp_().add_(high)
 
 
 def add(total: Tensor, a: Tensor, b: Tensor) -> None:

@@ -5,9 +5,10 @@ p = [dy, -(dy . y)] / denominator the gradients are
 
     dS = f^T p    df = p S^T    dg = [v, 1] dS^T    dv = g dS without its last column    phi' = min(phi, 1)
 
-What is made of a tile lies token by token, the heads of each side by side. So do q, k and v in a layer: an
-operation on all of them is then one run, not one for each head of each token, and the products take heads as
-they lie. No shift of a tile is looked for before all are done and a denominator asks for it.
+A tile is seen as [parts, b, h, rows, .], and what is made of it lies so: an operation on it, of which each
+thread does a stretch, and a batch of products, of which each does some, then give a thread the same memory.
+Else threads hand each other every result, which takes half as long again where their caches are far apart.
+No shift of a tile is looked for before all are done and a denominator asks for it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from torch import Tensor
 from effbench import products
 from effbench.mechanisms import _linear, _parts
 
-TILE = 1 << 18  # elements of a tile of q: what is made of it stays in cache
+TILE = 1 << 19  # elements of a tile of q: fewer operations, each of which threads begin and end together
 LEAST = 64  # rows of a tile
+PARTS, SHORTEST = 4, 128  # of a tile, if each has so many rows
 PART = 512  # tokens of a part of a sum over them, on a GPU
 
 
@@ -31,7 +33,7 @@ class BothWays(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v):
-        work = _Work(q, v)
+        work = _Work(q)
         shift = shifts = bad = None
         state = _state(work, k, v, None)
         y, denominator = _rows(work, q, v, None, state)
@@ -53,97 +55,107 @@ class BothWays(torch.autograd.Function):
     @_parts.plain_backward
     def backward(ctx, grad, _):
         q, k, v, y, denominator, state = ctx.saved_tensors
-        work, to_state = _Work(q, v), None
+        work = _Work(q)
         to_q, to_k, to_v = (torch.empty_like(x) for x in (q, k, v))
         of_rows = [q, grad, y, denominator, to_q, *([] if ctx.shifts is None else [ctx.shifts])]
+        to_state, state = None, work.for_each_part(state)
         for x, slope, mean, below, out, *shifts in work.tiles(*of_rows):
-            f = work.features(x, *shifts)
+            f = work.features("f", work.laid("spare", x), *shifts)
             p = _slopes(work, slope, mean, below)
-            to_state = _add_over_tokens(to_state, f.flatten(0, 1), p)
-            slope = products.bmm(p, state.flatten(0, 1).mT, out=work.spare(x.shape[2]).flatten(0, 1))
-            torch.mul(slope.view_as(f), f.clamp_(max=1), out=out)
-        to_sums, to_ones = to_state.split([v.shape[-1], 1], -1)
+            to_state = work.add_over_tokens(to_state, f, p)
+            torch.mul(work.product("spare", p, state.mT), f.clamp_(max=1), out=out)
+        to_state = work.whole(to_state)
+        to_sums, to_ones = work.for_each_part(to_state[..., :-1]), to_state[..., -1:].mT
         for x, values, out, to_values in work.tiles(k, v, to_k, to_v):
-            g = work.features(x, ctx.shift)
-            to_values.copy_(products.bmm(g.flatten(0, 1), to_sums).view(values.shape))
-            slope = products.bmm(
-                values.to(work.dtype).flatten(0, 1),
-                to_sums.mT,
-                out=work.spare(x.shape[2]).flatten(0, 1),
-            )
-            torch.mul(slope.view_as(g).add_(to_ones.mT.view(*g.shape[:2], 1, -1)), g.clamp_(max=1), out=out)
+            g = work.features("f", work.laid("spare", x), ctx.shift)
+            to_values.copy_(work.product("sums", g, to_sums))
+            to_g = work.product("spare", work.laid("sums", values), to_sums.mT)
+            torch.mul(to_g.add_(to_ones), g.clamp_(max=1), out=out)
         return to_q, to_k, to_v
 
 
-class _Work:
-    """The tiles, and the rooms that each of them uses again."""
+class _Work(_linear.Rooms):
+    """The tiles, and what is done with one."""
 
-    def __init__(self, q: Tensor, v: Tensor):
+    def __init__(self, q: Tensor):
+        super().__init__(q)
         b, h, n, e = q.shape
-        self.dtype = _parts.accumulator(q.dtype)
-        self.tile = max(LEAST, _parts.tile_elements(q, TILE) // (b * h * e), -(-n // 256))
-        longest = min(n, self.tile)
-        self.rooms = q.new_empty(2, longest, b, h, e, dtype=self.dtype).movedim(1, 3).unbind(0)
-        self.sums = q.new_empty(b * h * longest * (v.shape[-1] + 1), dtype=self.dtype)
+        self.heads, self.on_cpu = (b, h), _parts.on_cpu(q)
+        self.shared = self.on_cpu and torch.get_num_threads() > 1
+        tile = max(LEAST, _parts.tile_elements(q, TILE) // (b * h * e), -(-n // 256))
+        self.tile = -(-tile // PARTS) * PARTS
+        self.parts = self._parts(min(n, self.tile))  # of a tile, at most
+
+    def _parts(self, rows: int) -> int:
+        return math.gcd(rows, PARTS) if self.shared and rows >= PARTS * SHORTEST else 1
 
     def tiles(self, *tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
-        """The tiles of all tensors [b, h, n, .], side by side."""
-        return _parts.pieces(self.tile, 2, *tensors)
+        """The tiles of all tensors [b, h, n, .] side by side, each [parts, b, h, rows, .]."""
+        for pieces in _parts.pieces(self.tile, 2, *tensors):
+            parts = self._parts(pieces[0].shape[2])
+            if parts == 1:
+                yield tuple(x.unsqueeze(0) for x in pieces)
+            else:
+                yield tuple(x.unflatten(2, (parts, -1)).movedim(2, 0) for x in pieces)
 
-    def room(self, i: int, rows: int) -> Tensor:
-        """For what is made of a tile, [b, h, rows, e]."""
-        return self.rooms[i] if rows == self.rooms[i].shape[2] else self.rooms[i][:, :, :rows]
+    def laid(self, name: str, x: Tensor) -> Tensor:
+        """x [parts, b, h, rows, .] in one piece, if there are several."""
+        return self.room(name, *x.shape).copy_(x) if len(x) > 1 else x.to(self.dtype)
 
-    def spare(self, rows: int) -> Tensor:
-        return self.room(1, rows)
+    def for_each_part(self, x: Tensor) -> Tensor:
+        """x [b, h, ., .] as often as there are parts, [parts b h, ., .]."""
+        return _parts.spread(x.flatten(0, 1), self.parts * math.prod(self.heads))
 
-    def both(self, rows: int) -> Tensor:
-        """A room for numerators and denominators, or their slopes, [b h, rows, .]."""
-        b, h, longest, _ = self.rooms[0].shape
-        return self.sums[: self.sums.numel() // longest * rows].view(b * h, rows, -1)
+    def whole(self, sums: Tensor) -> Tensor:
+        """The sum over the parts, [b, h, ., .]."""
+        sums = sums.unflatten(0, (-1, *self.heads))
+        return sums.squeeze(0) if len(sums) == 1 else sums.sum(0)
 
-    def features(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Those of a tile of q or k."""
-        rows = x.shape[2]
-        return _linear.features(x.to(self.dtype), shift, self.room(0, rows), self.spare(rows))
+    def product(self, name: str, f: Tensor, state: Tensor) -> Tensor:
+        """f [parts, b, h, rows, .] times what was made ``for_each_part``."""
+        out, f = self.room(name, *f.shape[:-1], state.shape[-1]), f.flatten(0, 2)
+        products.bmm(f, state[: len(f)], out=out.flatten(0, 2))
+        return out
+
+    def add_over_tokens(self, total: Tensor | None, f: Tensor, p: Tensor) -> Tensor:
+        """f^T p, of f and p [parts, b, h, rows, .], added to ``total`` if there is one.
+
+        On a GPU by parts of the tokens: a product with a small result and a long sum leaves most of it idle.
+        """
+        f, p = f.flatten(0, 2), p.flatten(0, 2)
+        parts = 1 if self.on_cpu else f.shape[1] // PART
+        whole = parts * PART if parts > 1 else 0
+        if whole:
+            f_parts, p_parts = (x[:, :whole].unflatten(1, (parts, -1)).flatten(0, 1) for x in (f, p))
+            own = products.bmm(f_parts.mT, p_parts).unflatten(0, (-1, parts)).sum(1)
+            total = own if total is None else total.add_(own)
+        if whole < f.shape[1]:
+            if total is None:
+                return products.bmm(f.mT, p)
+            products.baddbmm_(total[: len(f)], f[:, whole:].mT, p[:, whole:])
+        return total
 
 
 def _state(work: _Work, k: Tensor, v: Tensor, shift: Tensor | None) -> Tensor:
     """The sum of g^T [v, 1] over all tiles, [b, h, e, .]."""
     total = ones = None
     for keys, values in work.tiles(k, v):
-        g = work.features(keys, shift).flatten(0, 1)
-        own = g.sum(1)
-        ones = own if ones is None else ones.add_(own)
-        total = _add_over_tokens(total, g, values.to(work.dtype).flatten(0, 1))
-    return torch.cat([total, ones.unsqueeze(-1)], -1).unflatten(0, k.shape[:2])
-
-
-def _add_over_tokens(total: Tensor | None, f: Tensor, p: Tensor) -> Tensor:
-    """f^T p added to ``total``, if there is one, for f [b h, rows, e] and p [b h, rows, .].
-
-    On a GPU by parts of the tokens: a product with a small result and a long sum leaves most of it idle.
-    """
-    parts = 1 if _parts.on_cpu(f) else f.shape[1] // PART
-    whole = parts * PART if parts > 1 else 0
-    if whole:
-        f_parts, p_parts = (x[:, :whole].unflatten(1, (parts, -1)).flatten(0, 1) for x in (f, p))
-        own = products.bmm(f_parts.mT, p_parts).unflatten(0, (-1, parts)).sum(1)
-        total = own if total is None else total.add_(own)
-    if whole < f.shape[1]:
-        if total is None:
-            return products.bmm(f.mT, p)
-        products.baddbmm_(total, f[:, whole:].mT, p[:, whole:])
-    return total
+        g = work.features("f", work.laid("spare", keys), shift)
+        total = work.add_over_tokens(total, g, work.laid("sums", values))
+        own = g.flatten(0, 2).sum(1, keepdim=True)
+        if ones is None:
+            ones = own
+        else:
+            ones[: len(own)] += own
+    return work.whole(torch.cat([total, ones.mT], -1))
 
 
 def _rows(work: _Work, q: Tensor, v: Tensor, shifts: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
     """y and the denominators."""
-    y = torch.empty_like(v)
+    y, state = torch.empty_like(v), work.for_each_part(state)
     denominator = y.new_empty(*y.shape[:-1], 1, dtype=work.dtype)
     for x, out, below, *shift in work.tiles(q, y, denominator, *([] if shifts is None else [shifts])):
-        f = work.features(x, *shift).flatten(0, 1)
-        total = products.bmm(f, state.flatten(0, 1), out=work.both(x.shape[2])).view(*x.shape[:3], -1)
+        total = work.product("sums", work.features("f", work.laid("spare", x), *shift), state)
         torch.div(total[..., :-1], below.copy_(total[..., -1:]), out=out)
     return y, denominator
 
@@ -154,11 +166,9 @@ def _shift(x: Tensor, dtype: torch.dtype, dims: int | tuple[int, ...]) -> Tensor
 
 
 def _slopes(work: _Work, grad: Tensor, y: Tensor, denominator: Tensor) -> Tensor:
-    """p, the gradient of a tile's numerators and denominators, [b h, rows, .]."""
-    rows = y.shape[2]
-    p = work.both(rows)
-    parts = p.view(*y.shape[:3], -1)
-    top = torch.div(grad, denominator, out=parts[..., :-1])
-    along = torch.mul(top, y, out=work.spare(rows))
-    torch.sum(along, -1, keepdim=True, out=parts[..., -1:]).neg_()
+    """p, the gradient of a tile's numerators and denominators, [parts, b, h, rows, .]."""
+    p = work.room("sums", *y.shape[:-1], y.shape[-1] + 1)
+    top = torch.div(grad, denominator, out=p[..., :-1])
+    along = torch.mul(top, y, out=work.room("spare", *y.shape))
+    torch.sum(along, -1, keepdim=True, out=p[..., -1:]).neg_()
     return p

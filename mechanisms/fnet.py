@@ -33,7 +33,7 @@ LEAST = 1 << 14  # and up to which autograd's gradient of that step takes less t
 NARROW, WIDE, FEW = 64, 192, 1 << 17  # widths and elements of a sequence, see _order
 SMALL_ELSEWHERE = 1 << 24  # elements of a batch below which a GPU is faster with the whole spectrum
 COLUMNS = 64  # at least so many columns along the sequence
-LONG = 1 << 15  # tokens of which a column goes through 2 MiB of cache lines: it is copied out first
+LONG = 1 << 15  # tokens of which a column goes through 2 MiB of cache lines: all are copied out first
 BLOCK = 4096  # tokens whose columns are copied at once
 LINE = 64  # bytes of a cache line
 
@@ -105,22 +105,36 @@ def _by_fft(x: Tensor) -> Tensor:
         return _at_once(x) if x.numel() >= SMALL_ELSEWHERE else torch.fft.fft2(x.to(wide)).real.to(x.dtype)
     if n * d <= SMALL:
         return _in_one_step(x.to(wide)).to(x.dtype)
-    spectrum = x.new_empty(b, rows, columns, dtype=wide.to_complex())
-    width = max(COLUMNS, TILE // (b * n))
-    width = -(-columns // -(-columns // width))  # of tiles that are alike
-    room = x.new_empty(b, n, _apart(width, wide), dtype=wide)
-    turned = x.new_empty(b, width, n, dtype=wide) if n >= LONG else None
-    for a, stop in _parts.tiles(columns, width):
-        even = _even_columns(x, a, stop, room[..., : stop - a])
-        if turned is not None:
-            even = _turn(even, turned[:, : stop - a])
-        # irfft conjugates what fft would do. torch returns the columns of rfft one after the other.
-        torch.conj_physical(torch.fft.rfft(even, dim=1), out=spectrum[..., a:stop])
-    del room, turned, even  # before y is there
+    spectrum = _long_spectrum(x, wide) if n >= LONG and columns > COLUMNS else _spectrum(x, wide)
     y = torch.empty_like(x)
     for a, stop in _parts.tiles(rows, max(1, ROWS // (b * d))):
         _put_rows(y, a, torch.fft.irfft(spectrum[:, a:stop], n=d, dim=2, norm="forward"))
     return y
+
+
+def _spectrum(x: Tensor, wide: torch.dtype) -> Tensor:
+    """Half of the transform of the even columns, [b, rows, columns], conjugated, as irfft does again."""
+    b, n, columns = x.shape[0], x.shape[1], x.shape[2] // 2 + 1
+    spectrum = x.new_empty(b, n // 2 + 1, columns, dtype=wide.to_complex())
+    width = max(COLUMNS, TILE // (b * n))
+    width = -(-columns // -(-columns // width))  # of tiles that are alike
+    room = x.new_empty(b, n, _apart(width, wide), dtype=wide)
+    for a, stop in _parts.tiles(columns, width):
+        even = _even_columns(x, a, stop, room[..., : stop - a])
+        # torch returns the columns of rfft one after the other.
+        torch.conj_physical(torch.fft.rfft(even, dim=1), out=spectrum[..., a:stop])
+    return spectrum
+
+
+def _long_spectrum(x: Tensor, wide: torch.dtype) -> Tensor:
+    """Likewise, but its columns lie one after the other, as those that are transformed do."""
+    b, n, columns = x.shape[0], x.shape[1], x.shape[2] // 2 + 1
+    even = _even_columns(x, 0, columns, x.new_empty(b, n, _apart(columns, wide), dtype=wide)[..., :columns])
+    turned = even.new_empty(b, columns, n)
+    for a, stop in _parts.tiles(n, BLOCK):
+        turned[..., a:stop] = even[:, a:stop].mT
+    del even
+    return torch.fft.rfft(turned).mT.conj()
 
 
 def _at_once(x: Tensor) -> Tensor:
@@ -151,13 +165,6 @@ def _even_columns(x: Tensor, a: int, stop: int, even: Tensor) -> Tensor:
     if a == 0:
         _add_mirrored(x[..., :1], x[..., :1], even[..., :1])
     return even
-
-
-def _turn(x: Tensor, room: Tensor) -> Tensor:
-    """x [b, n, c], whose columns now lie one after the other, in room [b, c, n]."""
-    for a, stop in _parts.tiles(x.shape[1], BLOCK):
-        room[..., a:stop] = x[:, a:stop].mT
-    return room.mT
 
 
 def _add_mirrored(x: Tensor, mirrored: Tensor, out: Tensor) -> None:

@@ -95,7 +95,7 @@ def flops(
         mix, back = state + values, 2 * (state + values)
     return Flops(
         matmul=project * (3 if train else 1) + 2 * b * (mix + (back if train else 0)),
-        elementwise=b * n * d * 7 * (3 if train else 1),
+        elementwise=b * n * d * 11 * (3 if train else 1),
         transcendental=2 * b * n * d * (2 if train else 1),
     )
 
