@@ -1,10 +1,11 @@
 """AFT-conv on a grid: a depth-wise convolution with exp(w) - 1 plus global pooling.
 
-Tokens with their channels are an image with channels last, so on a CPU nothing is transposed. Forward
-convolves it whole, since operators run slowly on a few columns of many; backward, which has more to hold, in
-slices of ``WIDTH`` channels. A row is trusted where its denominator keeps at least ``KEPT`` of the pooled
-one: little was subtracted then. The others are few, whatever the keys are: their windows hold most of all
-weight, so any two of them meet, so all of them share one token, which s * s windows do.
+Tokens with their channels are an image with channels last, so on a CPU nothing is transposed. Operators run
+slowly on a few columns of many, and yet images that outgrow the cache are convolved in slices of ``WIDTH``
+channels, as all are backward, which has more to hold. A row is trusted where its denominator keeps at least
+``KEPT`` of the pooled one: little was subtracted then. The others are few, whatever the keys are: their
+windows hold most of all weight, so any two of them meet, so all of them share one token, which s * s
+windows do.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn import functional
 from effbench.mechanisms import _gate, _parts
 
 WIDTH, WIDTH_ELSEWHERE = 32, 256  # channels of a slice
+LARGE = 1 << 23  # elements of values from which on forward takes slices, too, on a CPU
 TILE = 1 << 18  # elements of what is divided and gated at once
 KEPT = 0.125
 
@@ -29,17 +31,19 @@ class Plane(torch.autograd.Function):
     def forward(ctx, q, k, v, kernel, grid, gate):
         work = _Work(k, v, kernel, grid)
         means = torch.empty_like(v) if _gate.needs_mean(gate) else None
-        y, (weighted, pooled) = torch.empty_like(v), work.packed_and_pooled()
+        y, split = torch.empty_like(v), work.split
         total = work.weights.sum(1, keepdim=True) * work.outside
         denominator = work.convolve(work.weights.unsqueeze(3), work.taps, total.unsqueeze(3)).squeeze(3)
         bad = denominator < (KEPT * total).clamp(min=_parts.smallest(work.wide))
         denominator.masked_fill_(bad, torch.inf)  # then these rows get no gradient here
-        found = work.convolve(weighted, work.taps, pooled)
-        for a, b in work.tiles():
-            mean = found[:, a:b].div_(denominator[:, a:b, :, None])
-            if means is not None:
-                work.split(means)[:, a:b] = mean
-            _gate.scale(gate, work.split(q)[:, a:b], mean, work.split(y)[:, a:b])
+        for heads, columns in work.slices() if work.large else [(slice(None), slice(None))]:
+            found = work.convolve(*work.packed_and_pooled(heads, columns))
+            for a, b in work.tiles(found):
+                here = (slice(None), slice(a, b), heads, columns)
+                mean = found[:, a:b].div_(denominator[:, a:b, heads, None])
+                if means is not None:
+                    split(means)[here] = mean
+                _gate.scale(gate, split(q)[here], mean, split(y)[here])
         ctx.save_for_backward(q, k, v, kernel, y if means is None else means, denominator)
         ctx.grid, ctx.gate = grid, gate
         ctx.mark_non_differentiable(bad)
@@ -81,6 +85,7 @@ class _Work:
     def __init__(self, k: Tensor, v: Tensor, kernel: Tensor, grid: tuple[int, int]):
         self.heads, self.grid, self.wide = k.shape[2], grid, _parts.accumulator(v.dtype)
         self.v, self.reach = self.split(v), kernel.shape[2] // 2
+        self.large = _parts.on_cpu(v) and v.numel() >= LARGE and self.v.shape[3] >= WIDTH
         self.weights = _parts.exp_keys(k, k.amax(1, keepdim=True).to(self.wide))
         base = kernel.amax((1, 2)).clamp(min=0).to(self.wide)  # exp(w) is divided by exp(base)
         self.outside = (-base).exp()
@@ -103,20 +108,19 @@ class _Work:
         """exp(k) v, [b, n, heads, columns]."""
         return self.weights[:, :, heads, None] * self.v[:, :, heads, columns]
 
-    def tiles(self) -> Iterator[tuple[int, int]]:
-        """(start, stop) of the tokens that one step takes."""
-        return _parts.tiles(
-            self.v.shape[1], max(1, _parts.tile_elements(self.v, TILE) // self.v[:, :1].numel())
-        )
+    def tiles(self, x: Tensor) -> Iterator[tuple[int, int]]:
+        """(start, stop) of the tokens of x that one step takes."""
+        return _parts.tiles(x.shape[1], max(1, _parts.tile_elements(x, TILE) // x[:, :1].numel()))
 
-    def packed_and_pooled(self) -> tuple[Tensor, Tensor]:
-        """exp(k) v, [b, n, h, e], and its sum over all tokens as rows out of reach see it, [b, 1, h, e]."""
-        packed = torch.empty_like(self.v, dtype=self.wide, memory_format=torch.contiguous_format)
+    def packed_and_pooled(self, heads: slice, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """exp(k) v, [b, n, heads, columns], its taps, and its sum, [b, 1, ., .], out of a row's reach."""
+        weights, v = self.weights[:, :, heads, None], self.v[:, :, heads, columns]
+        packed = torch.empty_like(v, dtype=self.wide, memory_format=torch.contiguous_format)
         pooled = torch.zeros_like(packed[:, :1])
-        for a, b in self.tiles():
-            part = torch.mul(self.weights[:, a:b, :, None], self.v[:, a:b], out=packed[:, a:b])
+        for a, b in self.tiles(v):
+            part = torch.mul(weights[:, a:b], v[:, a:b], out=packed[:, a:b])
             pooled += part.sum(1, keepdim=True)
-        return packed, pooled.mul_(self.outside[:, None])
+        return packed, self.taps[heads], pooled.mul_(self.outside[heads, None])
 
     def image(self, x: Tensor) -> Tensor:
         """x [b, n, heads, columns] as an image [b, channels, height, width]: with channels last on a CPU.

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from torch.testing import assert_close
 
-from effbench.mechanisms import _line, _linear, _linear_pooled, _parts, _running, _taps, _tiled, fnet
+from effbench.mechanisms import _line, _linear, _linear_pooled, _parts, _plane, _running, _taps, _tiled, fnet
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -165,6 +165,16 @@ def test_aft_conv_taps_on_a_grid_against_a_naive_loop():
         keys = k[:, :, head : head + 1].expand(-1, -1, 2)
         expected[:, :, mine] = naive(q[:, :, mine], keys, v[:, :, mine], w)
     assert_close(aft_conv(q, k[:, :, :2], v, kernel, grid=(height, width)), expected, **EXACT)
+
+
+@pytest.mark.parametrize("gate", [torch.sigmoid, torch.relu])
+def test_aft_conv_of_large_grids_by_slices_is_that_of_all_channels_at_once(gate, monkeypatch):
+    q, k, v = (x[:, :42] for x in qkv(42))
+    kernel = torch.randn(2, 3, 3, dtype=torch.float64)
+    expected = aft_conv(q, k[:, :, :2], v, kernel, grid=(6, 7), gate=gate)
+    for name, size in (("LARGE", 0), ("WIDTH", 3), ("TILE", 20)):
+        monkeypatch.setattr(_plane, name, size)
+    assert_close(aft_conv(q, k[:, :, :2], v, kernel, grid=(6, 7), gate=gate), expected, **EXACT)
 
 
 @pytest.mark.parametrize("causal", [False, True])
