@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from effbench.mechanisms import _gate, _parts, _scan, _taps
+from effbench.mechanisms import _gate, _parts, _scan, _shares, _taps
 
 CHUNK = 1 << 20  # elements of a chunk's values: smaller ones, in cache, took longer for their many steps
 KEPT = 0.125
@@ -145,11 +145,12 @@ class _Work:
     def pooled(self, only: Tensor | None) -> Tensor:
         """The sums over all keys, [b, 1, c]; ``only`` are those of the one chunk, if there is one."""
         if only is not None:
-            return only.sum(1, keepdim=True)
-        total = self.start()
+            return _shares.joined(_shares.add_over_tokens(None, only))
+        total = None
         for i, (a, b) in enumerate(self.bounds):
-            total += self._pack(a, b, self.shifts[i], self.keys_space[:, : b - a]).sum(1, keepdim=True)
-        return total
+            keys = self._pack(a, b, self.shifts[i], self.keys_space[:, : b - a])
+            total = _shares.add_over_tokens(total, keys)
+        return _shares.joined(total)
 
     def start(self) -> Tensor:
         return self.shifts.new_zeros(len(self.k), 1, self.columns)

@@ -20,11 +20,10 @@ import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _linear, _parts
+from effbench.mechanisms import _linear, _parts, _shares
 
 TILE = 1 << 19  # elements of a tile of q: fewer operations, each of which threads begin and end together
 LEAST = 64  # rows of a tile
-PARTS, SHORTEST = 4, 128  # of a tile, if each has so many rows
 PART = 512  # tokens of a part of a sum over them, on a GPU
 
 
@@ -81,18 +80,13 @@ class _Work(_linear.Rooms):
         super().__init__(q)
         b, h, n, e = q.shape
         self.heads, self.on_cpu = (b, h), _parts.on_cpu(q)
-        self.shared = self.on_cpu and torch.get_num_threads() > 1
-        tile = max(LEAST, _parts.tile_elements(q, TILE) // (b * h * e), -(-n // 256))
-        self.tile = -(-tile // PARTS) * PARTS
-        self.parts = self._parts(min(n, self.tile))  # of a tile, at most
-
-    def _parts(self, rows: int) -> int:
-        return math.gcd(rows, PARTS) if self.shared and rows >= PARTS * SHORTEST else 1
+        self.tile = _shares.in_parts(max(LEAST, _parts.tile_elements(q, TILE) // (b * h * e), -(-n // 256)))
+        self.parts = _shares.shares(q, min(n, self.tile))  # of a tile, at most
 
     def tiles(self, *tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
         """The tiles of all tensors [b, h, n, .] side by side, each [parts, b, h, rows, .]."""
         for pieces in _parts.pieces(self.tile, 2, *tensors):
-            parts = self._parts(pieces[0].shape[2])
+            parts = _shares.shares(pieces[0], pieces[0].shape[2])
             if parts == 1:
                 yield tuple(x.unsqueeze(0) for x in pieces)
             else:
@@ -146,7 +140,7 @@ def _state(work: _Work, k: Tensor, v: Tensor, shift: Tensor | None) -> Tensor:
         if ones is None:
             ones = own
         else:
-            ones[: len(own)] += own
+            ones[: len(own)].add_(own)
     return work.whole(torch.cat([total, ones.mT], -1))
 
 

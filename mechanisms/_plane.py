@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from effbench.mechanisms import _gate, _parts
+from effbench.mechanisms import _gate, _parts, _shares
 
 WIDTH, WIDTH_ELSEWHERE = 32, 256  # channels of a slice
 LARGE = 1 << 23  # elements of values from which on forward takes slices, too, on a CPU
@@ -110,17 +110,19 @@ class _Work:
 
     def tiles(self, x: Tensor) -> Iterator[tuple[int, int]]:
         """(start, stop) of the tokens of x that one step takes."""
-        return _parts.tiles(x.shape[1], max(1, _parts.tile_elements(x, TILE) // x[:, :1].numel()))
+        return _parts.tiles(
+            x.shape[1], _shares.in_parts(max(1, _parts.tile_elements(x, TILE) // x[:, :1].numel()))
+        )
 
     def packed_and_pooled(self, heads: slice, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
         """exp(k) v, [b, n, heads, columns], its taps, and its sum, [b, 1, ., .], out of a row's reach."""
         weights, v = self.weights[:, :, heads, None], self.v[:, :, heads, columns]
         packed = torch.empty_like(v, dtype=self.wide, memory_format=torch.contiguous_format)
-        pooled = torch.zeros_like(packed[:, :1])
+        pooled = None
         for a, b in self.tiles(v):
             part = torch.mul(weights[:, a:b], v[:, a:b], out=packed[:, a:b])
-            pooled += part.sum(1, keepdim=True)
-        return packed, self.taps[heads], pooled.mul_(self.outside[heads, None])
+            pooled = _shares.add_over_tokens(pooled, part)
+        return packed, self.taps[heads], _shares.joined(pooled).mul_(self.outside[heads, None])
 
     def image(self, x: Tensor) -> Tensor:
         """x [b, n, heads, columns] as an image [b, channels, height, width]: with channels last on a CPU.

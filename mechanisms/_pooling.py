@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from effbench.mechanisms import _gate, _parts
+from effbench.mechanisms import _gate, _parts, _shares
 
 TILE = 1 << 18  # elements of a tile, whose few temporaries stay in cache
 
@@ -41,9 +41,8 @@ class _Pooled(torch.autograd.Function):
         for queries, slope, out in _parts.pieces(_tile(q), 1, q, grad, to_q):
             slope = slope.to(mean.dtype)
             gate, _ = _gate.with_slope(ctx.gate, queries.to(mean.dtype), slope * mean, out)
-            own = gate.mul_(slope).sum(1, keepdim=True)
-            top = own if top is None else top.add_(own)
-        top /= denominator
+            top = _shares.add_over_tokens(top, gate.mul_(slope))
+        top = _shares.joined(top).div_(denominator)
         for weights, values, key, value in _weights(k, shift, mean.dtype, v, to_k, to_v):
             if key.dtype == value.dtype == mean.dtype:  # without a pass for what would be rounded
                 torch.mul(weights, top, out=value)
@@ -68,13 +67,12 @@ def _average(k: Tensor, v: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
 def _sums(k: Tensor, v: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
     rows = denominator = None  # the first rows of all tiles added up, the second ones, ...
     for weights, values in _weights(k, shift, _parts.accumulator(k.dtype), v):
-        own = weights.sum(1, keepdim=True)
+        denominator = _shares.add_over_tokens(denominator, weights)
         if rows is None:
-            denominator, rows = own, weights * values
+            rows = weights * values
         else:
-            denominator += own
             rows[:, : values.shape[1]].addcmul_(weights, values.to(rows.dtype))
-    return rows.sum(1, keepdim=True), denominator
+    return _shares.joined(_shares.add_over_tokens(None, rows)), _shares.joined(denominator)
 
 
 def _weights(k: Tensor, shift: Tensor | None, dtype: torch.dtype, *others: Tensor) -> Iterator[tuple]:
@@ -92,4 +90,4 @@ def _weights(k: Tensor, shift: Tensor | None, dtype: torch.dtype, *others: Tenso
 def _tile(x: Tensor) -> int:
     """Tokens of a tile of x [b, n, d]."""
     b, n, d = x.shape
-    return max(1, _parts.tile_elements(x, TILE) // (b * d), -(-n // 256))
+    return _shares.in_parts(max(1, _parts.tile_elements(x, TILE) // (b * d), -(-n // 256)))

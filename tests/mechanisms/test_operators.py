@@ -7,7 +7,18 @@ import torch
 from torch.nn import functional
 from torch.testing import assert_close
 
-from effbench.mechanisms import _line, _linear, _linear_pooled, _parts, _plane, _running, _taps, _tiled, fnet
+from effbench.mechanisms import (
+    _line,
+    _linear,
+    _linear_pooled,
+    _parts,
+    _plane,
+    _running,
+    _shares,
+    _taps,
+    _tiled,
+    fnet,
+)
 from effbench.mechanisms.aft_conv import aft_conv, supports
 from effbench.mechanisms.aft_full import aft_full
 from effbench.mechanisms.aft_local import aft_local
@@ -421,6 +432,37 @@ def test_late_tokens_that_call_for_shifts_leave_earlier_rows_of_linear_attention
     assert low
     assert torch.equal(after[:, :, :70], before[:, :, :70])
     assert not torch.equal(after[:, :, 70:], before[:, :, 70:])
+
+
+@pytest.mark.parametrize("n", [16, 24, 38, 41])
+def test_threads_that_keep_their_parts_of_a_tile_find_the_same(n, monkeypatch):
+    """Tiles of 16 tokens in four parts, and a rest in fewer."""
+    q, k, v = qkv(n)
+    heads = [x.unflatten(2, (2, -1)).transpose(1, 2) for x in (q, k, v)]
+    grid = k[:, :, :2], v, torch.randn(2, 3, 3, dtype=torch.float64)
+    operators = [
+        (aft_simple, [q, k, v], {}),
+        (linear_attention, heads, {}),
+        (aft_conv, [q, *grid[:2], torch.randn(2, 5, dtype=torch.float64)], {}),
+        (aft_conv, [q, *grid], {"grid": (2, n // 2)}),
+    ][: 3 if n % 2 else 4]
+
+    def answers():
+        found = []
+        for operator, inputs, options in operators:
+            leaves = [x.clone().requires_grad_() for x in inputs]
+            y = operator(*leaves, **options)
+            found += [y, *torch.autograd.grad(y.sin().sum(), leaves)]
+        return found
+
+    expected = answers()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(_shares, "SHORTEST", 4)
+    monkeypatch.setattr(_parts, "tile_elements", lambda x, *_: 16 * x[:, :1].numel())
+    monkeypatch.setattr(_linear_pooled, "LEAST", 16)
+    assert [_shares.shares(q, rows) for rows in (8, 16, 22, 24)] == [1, 4, 2, 4]
+    for mine, theirs in zip(answers(), expected, strict=True):
+        assert_close(mine, theirs, **EXACT)
 
 
 def test_values_whose_sums_overflow_unshifted_are_averaged_all_the_same():
