@@ -29,6 +29,7 @@ BESIDE = {
     "peer-x-transformers": ("mha-sdpa", ""),
     "plain-depthwise": ("aft-conv", "the convolution alone, one projection: a yardstick, not a mechanism"),
 }
+MARKS = {"unsteady": " ?", "slowed": " ~"}
 HEAD = """# Ours beside the public implementations
 
 Layers at width {dim}, {heads} heads, batch 1, float32, on {threads} threads of {cpu} with torch {torch};
@@ -36,7 +37,8 @@ measured by `effbench run peers`, first visit {begun}, last {ended}. `plain-…`
 with the same projections as ours; `peer-…` is a public package. A ratio above 1 means that ours is the faster
 or the smaller. Ours is taken twice: with torch's matrix products, which is all that a peer gets, and with the
 faster of torch's and oneDNN's (`gemm` auto). Memory is the peak above what is in place, ours with torch's
-products. A time with a ? was unsteady.
+products. A time with a ? was unsteady; at one with a ~ the cores were below their best, so that it may be a
+third too long, or twice as long where operations are many and small.
 
 This page is written by `docs/peers/make_page.py`; how to do it again: [peers/README.md](peers/README.md).
 """
@@ -113,7 +115,8 @@ def _milliseconds(row: pd.Series | None) -> str:
         return ""
     if row["status"] != "ok":
         return row["status"]
-    doubt = " ?" if "unsteady" in row["flags"].split(";") else ""
+    flags = row["flags"].split(";")
+    doubt = "".join(mark for flag, mark in MARKS.items() if flag in flags)
     return f"{row['time_s'] * 1e3:.4g} ms{doubt}"
 
 
