@@ -52,7 +52,7 @@ def effbench() -> Callable[..., subprocess.CompletedProcess[str]]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,  # beside other work a run of a minute took three
         )
 
     return run

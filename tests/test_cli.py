@@ -45,9 +45,10 @@ def test_a_report_answers_at_a_point_and_beside_another_run(effbench: Effbench, 
 
 def test_without_a_terminal_there_is_one_line_a_visit(ran: Path) -> None:
     lines = [line for line in (ran / "stderr").read_text().splitlines() if line.startswith("[")]
-    assert len(lines) == len((ran / "r" / "records.jsonl").read_text().splitlines()) == 12
-    assert re.match(r"\[1/7\] (mha|fnet) seq 16 dim 16: ", lines[0])  # six cells, and the first once more
-    assert lines[-1].startswith("[12/12] ")
+    visits = len((ran / "r" / "records.jsonl").read_text().splitlines())
+    assert 6 <= len(lines) == visits <= 12  # six cells, the fast ones twice
+    assert re.match(r"\[1/[67]\] (mha|fnet) seq 16 dim 16: ", lines[0])
+    assert lines[-1].startswith(f"[{visits}/{visits}] ")
     assert lines[-1].endswith("0 s left")
 
 

@@ -112,7 +112,8 @@ def test_every_question_of_a_cell_is_heard(heard_and_run: tuple[list[dict[str, o
     asked = [
         row["question"] for row in rows if row["question"] != "instructions"
     ]  # where they can be counted
-    assert sorted(asked) == ["check", "counts", "memory", "time", "time"]
+    once = ["check", "counts", "memory", "time"]  # and the time again, unless other tests slowed every pass
+    assert sorted(asked) in (once, [*once, "time"])
     for row in rows:
         assert 0 < row["parent_s"] < row["seconds"]
         assert (row["passes_s"] > 0) == (row["question"] == "time")
@@ -140,8 +141,9 @@ def test_coverage_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert table.iloc[0]["time_s"] == first["time_s"]
     again = [] if first["condition"] == "quiet" else list(table["condition"])[1:2]
     assert list(table["condition"]) == [first["condition"], *again, "loaded"]
-    assert (table["low_s"] <= table["time_s"]).all()
-    assert (table["time_s"] <= table["high_s"]).all()
+    known = table.dropna(subset=["low_s"])  # a lone process that other work slowed has no interval
+    assert (known["low_s"] <= known["time_s"]).all()
+    assert (known["time_s"] <= known["high_s"]).all()
 
 
 def test_the_page_says_what_the_tables_say(tmp_path: Path) -> None:
