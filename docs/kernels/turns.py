@@ -49,26 +49,27 @@ class Match(NamedTuple):
 
 
 FORWARD = [("forward", "warm")]
+HEAPS = [*FORWARD, ("forward", "default")]
 TRAIN = [*FORWARD, ("train", "warm")]
-ALL = [*TRAIN, ("forward", "default")]
+EVERY = [(mode, allocator) for allocator in ALLOCATORS for mode in ("forward", "train")]
 MATCHES = [
     Match(*pair, mode, allocator)
     for *pair, ways in (
         ("aft-full", "", LONG, ("mha-sdpa",), 1, TRAIN),
-        ("mha-tiled", "", LONG, ("mha-sdpa",), 1, TRAIN),
+        ("mha-tiled", "", LONG, ("mha-sdpa",), 1, EVERY),
         ("aft-local", "", LONG, ("aft-full",), 0.1, FORWARD),
         ("synthesizer-dense", "", 8192, ("mha-tiled",), 1.3, FORWARD),
-        ("aft-simple", "", LONG, ("plain-aft-simple",), 0.5, ALL),
+        ("aft-simple", "", LONG, ("plain-aft-simple",), 0.5, EVERY),
         ("aft-simple", "causal", 65536, ("plain-aft-simple",), 0.25, FORWARD),
-        ("aft-conv", "1-D", LONG, ("plain-depthwise", "aft-simple"), 1.5, ALL),
-        ("aft-conv", "2-D", LONG, ("plain-depthwise", "aft-simple"), 1.5, ALL),
-        ("linear", "", LONG, ("plain-linear",), 0.5, ALL),
-        ("linear", "causal", LONG, ("plain-linear",), 0.5, ALL),
+        ("aft-conv", "1-D", LONG, ("plain-depthwise", "aft-simple"), 1.5, EVERY),
+        ("aft-conv", "2-D", LONG, ("plain-depthwise", "aft-simple"), 1.5, EVERY),
+        ("linear", "", LONG, ("plain-linear",), 0.5, EVERY),
+        ("linear", "causal", LONG, ("plain-linear",), 0.5, EVERY),
         ("fnet", "", 1024, ("plain-fnet",), 1, FORWARD),
         ("fnet", "", 4096, ("plain-fnet",), 1, FORWARD),
-        ("fnet", "", 8192, ("plain-fnet",), 0.5, FORWARD),
-        ("fnet", "", LONG, ("plain-fnet",), 0.5, ALL),
-        ("fnet", "", 65536, ("plain-fnet",), 0.5, FORWARD),
+        ("fnet", "", 8192, ("plain-fnet",), 0.5, HEAPS),
+        ("fnet", "", LONG, ("plain-fnet",), 0.5, EVERY),
+        ("fnet", "", 65536, ("plain-fnet",), 0.5, HEAPS),
     )
     for mode, allocator in ways
 ]
