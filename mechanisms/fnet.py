@@ -17,7 +17,7 @@ Paper: Lee-Thorp et al. 2022, arXiv:2105.03824, equation 3. No parameters, no pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -34,7 +34,7 @@ NARROW, WIDE, FEW = 64, 192, 1 << 17  # widths and elements of a sequence, see _
 SMALL_ELSEWHERE = 1 << 24  # elements of a batch below which a GPU is faster with the whole spectrum
 COLUMNS = 64  # at least so many columns along the sequence
 LONG = 1 << 15  # tokens of which a column goes through 2 MiB of cache lines: all are copied out first
-BLOCK = 4096  # tokens whose columns are copied at once
+BLOCK = 2048  # tokens whose columns are copied at once, while they are in cache
 LINE = 64  # bytes of a cache line
 
 DFTS = ("fft", "matrix")
@@ -105,8 +105,12 @@ def _by_fft(x: Tensor) -> Tensor:
         return _at_once(x) if x.numel() >= SMALL_ELSEWHERE else torch.fft.fft2(x.to(wide)).real.to(x.dtype)
     if n * d <= SMALL:
         return _in_one_step(x.to(wide)).to(x.dtype)
-    spectrum = _long_spectrum(x, wide) if n >= LONG and columns > COLUMNS else _spectrum(x, wide)
-    y = torch.empty_like(x)
+    if n >= LONG and columns > COLUMNS:
+        y = x.new_empty(x.shape)
+        spectrum = _long_spectrum(x, _room(y, columns, wide))
+    else:
+        spectrum = _spectrum(x, wide)
+        y = x.new_empty(x.shape)
     for a, stop in _parts.tiles(rows, max(1, ROWS // (b * d))):
         _put_rows(y, a, torch.fft.irfft(spectrum[:, a:stop], n=d, dim=2, norm="forward"))
     return y
@@ -120,21 +124,30 @@ def _spectrum(x: Tensor, wide: torch.dtype) -> Tensor:
     width = -(-columns // -(-columns // width))  # of tiles that are alike
     room = x.new_empty(b, n, _apart(width, wide), dtype=wide)
     for a, stop in _parts.tiles(columns, width):
-        even = _even_columns(x, a, stop, room[..., : stop - a])
+        even = _even(x, (0, n), (a, stop), room[..., : stop - a])
         # torch returns the columns of rfft one after the other.
         torch.conj_physical(torch.fft.rfft(even, dim=1), out=spectrum[..., a:stop])
     return spectrum
 
 
-def _long_spectrum(x: Tensor, wide: torch.dtype) -> Tensor:
-    """Likewise, but its columns lie one after the other, as those that are transformed do."""
-    b, n, columns = x.shape[0], x.shape[1], x.shape[2] // 2 + 1
-    even = _even_columns(x, 0, columns, x.new_empty(b, n, _apart(columns, wide), dtype=wide)[..., :columns])
-    turned = even.new_empty(b, columns, n)
+def _long_spectrum(x: Tensor, room: Tensor) -> Tensor:
+    """Likewise, but its columns lie one after the other, as those that are transformed do.
+
+    ``room`` [b, columns, n] is overwritten.
+    """
+    b, n, columns = x.shape[0], x.shape[1], room.shape[1]
+    block = room.new_empty(b, BLOCK, _apart(columns, room.dtype))[..., :columns]
     for a, stop in _parts.tiles(n, BLOCK):
-        turned[..., a:stop] = even[:, a:stop].mT
-    del even
-    return torch.fft.rfft(turned).mT.conj()
+        room[..., a:stop] = _even(x, (a, stop), (0, columns), block[:, : stop - a]).mT
+    return torch.fft.rfft(room).mT.conj()
+
+
+def _room(y: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
+    """Room for the columns of the sequences of y: its own if it has so much, which saves fresh pages."""
+    shape = (y.shape[0], columns, y.shape[1])
+    if y.dtype != dtype or columns > y.shape[2]:
+        return y.new_empty(shape, dtype=dtype)
+    return y.view(-1)[: math.prod(shape)].view(shape)
 
 
 def _at_once(x: Tensor) -> Tensor:
@@ -158,20 +171,22 @@ def _apart(width: int, dtype: torch.dtype) -> int:
     return (-(-width // line) | 1) * line
 
 
-def _even_columns(x: Tensor, a: int, stop: int, even: Tensor) -> Tensor:
-    """x[t, c] + x[-t, -c] for a <= c < stop, twice the even part."""
-    d, first = x.shape[2], max(a, 1)
-    _add_mirrored(x[..., first:stop], x[..., d - stop + 1 : d - first + 1], even[..., first - a :])
-    if a == 0:
-        _add_mirrored(x[..., :1], x[..., :1], even[..., :1])
-    return even
+def _even(x: Tensor, tokens: tuple[int, int], columns: tuple[int, int], out: Tensor) -> Tensor:
+    """x[t, c] + x[-t, -c] of some tokens and columns, (start, stop), into ``out``: twice the even part."""
+    for t, against_t, to_t in _mirrored(*tokens, x.shape[1]):
+        for c, against_c, to_c in _mirrored(*columns, x.shape[2]):
+            turned = x[:, against_t, against_c].to(out.dtype).flip(1, 2)
+            torch.add(x[:, t, c].to(out.dtype), turned, out=out[:, to_t, to_c])
+    return out
 
 
-def _add_mirrored(x: Tensor, mirrored: Tensor, out: Tensor) -> None:
-    """x plus the other turned round: all of its columns, and its tokens but for token 0, which stays."""
-    x, mirrored = x.to(out.dtype), mirrored.to(out.dtype)
-    torch.add(x[:, :1], mirrored[:, :1].flip(2), out=out[:, :1])
-    torch.add(x[:, 1:], mirrored[:, 1:].flip(1, 2), out=out[:, 1:])
+def _mirrored(start: int, stop: int, size: int) -> Iterator[tuple[slice, slice, slice]]:
+    """The indices from start to stop, those that are minus those modulo size, backwards, and their places."""
+    if start == 0:  # minus itself
+        yield slice(0, 1), slice(0, 1), slice(0, 1)
+    first = max(start, 1)
+    if first < stop:
+        yield slice(first, stop), slice(size - stop + 1, size - first + 1), slice(first - start, stop - start)
 
 
 def _put_rows(y: Tensor, a: int, part: Tensor) -> None:

@@ -547,6 +547,9 @@ def test_fourier_mix_is_the_real_part_of_fft2(n, d, path, monkeypatch):
     top = sample(n, d=d, seed=2)
     y.backward(top)
     assert_close(x.grad, torch.fft.fft2(top).real, rtol=1e-9, atol=1e-9)
+    half = x.detach().bfloat16()
+    wanted = torch.fft.fft2(half.double()).real
+    assert (fourier_mix(half, dft=dft) - wanted).abs().max() <= 0.01 * wanted.abs().max()
 
 
 def test_dft_matrices_are_buffers_as_exact_as_the_dtype_that_the_module_is_moved_to():
