@@ -51,8 +51,7 @@ def test_rows_are_added_to_the_file_and_replaced_by_name(
         if match.operator == stopped_by:
             raise KeyboardInterrupt
         taken.append(match.key)
-        names = ("operator", "form", "n", "pass", "allocator")
-        return dict(zip(names, match.key, strict=True)) | {"ratio": len(taken)}
+        return dict(zip(turns.KEY, match.key, strict=True)) | {"ratio": len(taken)}
 
     monkeypatch.setattr(turns, "in_turns", in_turns)
     with pytest.raises(KeyboardInterrupt):

@@ -1,9 +1,11 @@
 """Kernels and rivals in turns, in one process: ``python docs/kernels/turns.py docs/kernels/turns.csv``.
 
 Times of a run are taken minutes apart, and a virtual machine's speed drifts meanwhile; here both sides take
-turns, A B B A, so that the ratio is free of it. Level op, width 512, float32, torch's products; a process for
-each allocator. Needs the package docs/peers. A finished row is written at once, and one that is there is not
-taken again but by ``--only NAME``, of one operator. ``--table`` prints what the file holds.
+turns, A B B A, so that the ratio is free of it. Level op, width 512, float32, torch's products; a process
+for each allocator. ``torch.mm`` as a rival is products of square matrices of as many FLOPs as ``aft-full``
+needs: the fraction of the ceiling is 1 over the ratio. ``name@n`` is a mechanism at another length. Needs the
+package docs/peers. A finished row is written at once, and one that is there is not taken again but by
+``--only NAME``, of one operator. ``--table`` prints what the file holds.
 """
 
 import argparse
@@ -25,7 +27,9 @@ from effbench.environment import cpu_model, server_environment
 DIM, HEADS, TURN_S, FOURS, LEAST, ENOUGH_S = 512, 8, 0.05, 21, 4, 12
 COSTLY_S = 1  # a pass of so many seconds is warm when it was made once
 ALLOCATORS = ("warm", "default")
+KEY = ("operator", "form", "n", "pass", "allocator", "rivals")
 LONG = 16384
+SIDE, RANK = 1024, 64  # of the square matrices, and of aft-full's position bias
 
 
 class Match(NamedTuple):
@@ -43,21 +47,25 @@ class Match(NamedTuple):
     allocator: str
 
     @property
-    def key(self) -> tuple[str, str, int, str, str]:
+    def key(self) -> tuple[str, str, int, str, str, str]:
         """What tells a row of the file from the others."""
-        return self.operator, self.form, self.n, self.mode, self.allocator
+        return self.operator, self.form, self.n, self.mode, self.allocator, " + ".join(self.rivals)
 
 
-FORWARD = [("forward", "warm")]
+FORWARD, BACKWARD = [("forward", "warm")], [("train", "warm")]
 HEAPS = [*FORWARD, ("forward", "default")]
-TRAIN = [*FORWARD, ("train", "warm")]
+TRAIN = [*FORWARD, *BACKWARD]
 EVERY = [(mode, allocator) for allocator in ALLOCATORS for mode in ("forward", "train")]
 MATCHES = [
     Match(*pair, mode, allocator)
     for *pair, ways in (
+        ("aft-full", "", LONG, ("torch.mm",), 1.25, FORWARD),
+        ("aft-full", "", LONG, ("torch.mm",), 1.42, BACKWARD),
         ("aft-full", "", LONG, ("mha-sdpa",), 1, TRAIN),
         ("mha-tiled", "", LONG, ("mha-sdpa",), 1, EVERY),
         ("aft-local", "", LONG, ("aft-full",), 0.1, FORWARD),
+        ("aft-local", "", 32768, ("aft-local@16384",), 2.2, FORWARD),
+        ("aft-local", "", 65536, ("aft-local@32768",), 2.2, FORWARD),
         ("synthesizer-dense", "", 8192, ("mha-tiled",), 1.3, FORWARD),
         ("aft-simple", "", LONG, ("plain-aft-simple",), 0.5, EVERY),
         ("aft-simple", "causal", 65536, ("plain-aft-simple",), 0.25, FORWARD),
@@ -107,10 +115,10 @@ def take(path: Path, only: str | None, allocator: str) -> None:
             pd.DataFrame([rows[key] for key in order]).to_csv(path, index=False)
 
 
-def held(path: Path) -> dict[tuple[str, str, int, str, str], dict]:
+def held(path: Path) -> dict[tuple[str, str, int, str, str, str], dict]:
     """The rows of the file by the keys of their matches."""
     rows = pd.read_csv(path, keep_default_na=False).to_dict("records") if path.exists() else []
-    return {(row["operator"], row["form"], row["n"], row["pass"], row["allocator"]): row for row in rows}
+    return {tuple(row[name] for name in KEY): row for row in rows}
 
 
 def in_turns(match: Match) -> dict:
@@ -126,8 +134,7 @@ def in_turns(match: Match) -> dict:
         ratios.append((first + fourth) / (second + third))
         mine.append((first + fourth) / 2)
     low, _, high = quantiles(ratios, n=4)
-    row = {"operator": match.operator, "form": match.form, "n": match.n}
-    row |= {"pass": match.mode, "allocator": match.allocator, "rivals": " + ".join(match.rivals)}
+    row = dict(zip(KEY, match.key, strict=True))
     row |= {"ratio": median(ratios), "low": low, "high": high, "fours": len(ratios)}
     row |= {"seconds": median(mine), "goal": match.goal}
     print(row, file=sys.stderr, flush=True)
@@ -153,9 +160,13 @@ def passes(names, match: Match):
 
     products.use("torch")
     torch.set_num_threads(usable_cores())
-    registry, subjects = Registry.installed(MECHANISMS), []
+    registry, calls = Registry.installed(MECHANISMS), []
     options = {"dims": int(match.form[0])} if match.form.endswith("-D") else {}
     for name in names:
+        if name == "torch.mm":
+            calls.append(squares(match))
+            continue
+        name, _, n = name.partition("@")
         mechanism = load_mechanism(registry, name)[0]
         cell = Cell(
             mechanism=name,
@@ -163,21 +174,35 @@ def passes(names, match: Match):
             level="op",
             mode=match.mode,
             causal=match.form == "causal",
-            seq=match.n,
+            seq=int(n or match.n),
             dim=DIM,
             heads=16 if options else HEADS,
             threads=usable_cores(),
         )
-        subjects.append(build_subject(mechanism, cell, seed=0, ring=2))
+        calls.append(build_subject(mechanism, cell, seed=0, ring=2).call)
 
     def run(count: int) -> float:
         start = time.perf_counter()
-        for subject in subjects:
+        for call in calls:
             for i in range(count):
-                subject.call(i)
+                call(i)
         return time.perf_counter() - start
 
     return run
+
+
+def squares(match: Match):
+    """A call that makes products of square matrices of as many FLOPs as aft-full needs."""
+    import torch
+
+    needed = (4 * DIM + 2 * RANK) * match.n**2 * (3 if match.mode == "train" else 1)
+    a, b = torch.randn(2, SIDE, SIDE)
+
+    def call(_: int) -> None:
+        for _ in range(round(needed / (2 * SIDE**3))):
+            torch.mm(a, b)
+
+    return call
 
 
 def machine() -> str:
