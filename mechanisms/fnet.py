@@ -110,7 +110,7 @@ def _by_fft(x: Tensor) -> Tensor:
         spectrum = _long_spectrum(x, _room(y, columns, wide))
     else:
         spectrum = _spectrum(x, wide)
-        y = x.new_empty(x.shape)
+        y = x.new_empty(x.shape)  # only now that the tiles' memory is free
     for a, stop in _parts.tiles(rows, max(1, ROWS // (b * d))):
         _put_rows(y, a, torch.fft.irfft(spectrum[:, a:stop], n=d, dim=2, norm="forward"))
     return y
@@ -135,7 +135,7 @@ def _long_spectrum(x: Tensor, room: Tensor) -> Tensor:
 
     ``room`` [b, columns, n] is overwritten.
     """
-    b, n, columns = x.shape[0], x.shape[1], room.shape[1]
+    b, columns, n = room.shape
     block = room.new_empty(b, BLOCK, _apart(columns, room.dtype))[..., :columns]
     for a, stop in _parts.tiles(n, BLOCK):
         room[..., a:stop] = _even(x, (a, stop), (0, columns), block[:, : stop - a]).mT
@@ -143,9 +143,9 @@ def _long_spectrum(x: Tensor, room: Tensor) -> Tensor:
 
 
 def _room(y: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
-    """Room for the columns of the sequences of y: its own if it has so much, which saves fresh pages."""
+    """Room for half of the columns of y: its own where the dtype is, which saves fresh pages."""
     shape = (y.shape[0], columns, y.shape[1])
-    if y.dtype != dtype or columns > y.shape[2]:
+    if y.dtype != dtype:
         return y.new_empty(shape, dtype=dtype)
     return y.view(-1)[: math.prod(shape)].view(shape)
 

@@ -27,6 +27,7 @@ class Cores:
     def __init__(self, slow_looks: int) -> None:
         self.paces, self.surveys, self.environment = Paces({2: [QUICK]}), {}, ENVIRONMENT
         self.slow_looks, self.now = slow_looks, 0.0
+        self.hindered = 1.0  # times as long as the first pass of a visit the others take
         self.unlike: dict[tuple[int, str], float] = {}  # (length, process) -> times as long as others take
         self.asked: list[tuple[int, int, int, bool]] = []
 
@@ -43,7 +44,8 @@ class Cores:
     def visit(self, cell: Cell, round_: int, process: str) -> Record:
         self.now += 1
         seconds = cell.seq * 1e-6 * self.unlike.get((cell.seq, process), 1.0)
-        time = Time(samples_s=[seconds] * 5, pace_s=[SLOW if self.slow_looks else QUICK] * 5)
+        samples_s = [seconds, *[self.hindered * seconds] * 4]
+        time = Time(samples_s=samples_s, pace_s=[SLOW if self.slow_looks else QUICK] * 5)
         return measured(cell, [], time=time, round=round_, process=process)
 
     def at_their_best(self, threads: int) -> bool:
@@ -74,6 +76,14 @@ def test_calm_cores_need_no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     told = carried_out(cores, monkeypatch, patience=60.0)
     assert [round_ for _, round_, *_ in cores.asked] == [1, 1]
     assert all(isinstance(step, Progress) for step in told)
+
+
+def test_a_cell_is_visited_as_often_as_its_fastest_pass_deserves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside other work most passes of a small cell may take as long as those of a costly one."""
+    cores = Cores(slow_looks=0)
+    cores.hindered = 1e4
+    carried_out(cores, monkeypatch, patience=0.0)
+    assert [round_ for _, round_, *_ in cores.asked] == [1, 1]
 
 
 def test_every_slowed_process_is_asked_again_when_the_cores_are_better(
