@@ -152,6 +152,8 @@ def baddbmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
         if a.is_cuda:
             return torch.baddbmm(total, a, b, out_dtype=total.dtype, out=total)
         a, b = a.to(total.dtype), b.to(total.dtype)
+    if not (total.is_cuda or total.is_contiguous()):
+        return total.add_(torch.bmm(a, b))  # put there it would be one product after the other
     return torch.baddbmm(total, a, b, out=total)
 
 

@@ -11,15 +11,20 @@ the logarithms of the two sums of weights tell.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from effbench import products
-from effbench.mechanisms import _parts, _row_blocks
+from effbench.mechanisms import _parts, _row_blocks, _whole
 
-TILE, TILE_ELSEWHERE = 512, 1024  # rows and keys of a tile of scores: on a CPU 1 MiB in float32
+#: The sides of a tile of scores on a CPU: rows and keys forward, keys and rows backward. A thread has one for
+#: itself, 1 MiB in float32; where oneDNN's threads share one it is SHARED times as tall.
+TALL, WIDE, SHARED = 1024, 256, 4
+ELSEWHERE = 1024  # both sides, on a GPU
 
 #: exp(-FAINT) of the largest weight is as good as 0, and is what weights below it are taken for: denormal
 #: numbers take a CPU's exp and its products up to a hundred times as long.
@@ -37,7 +42,18 @@ def tiled_softmax(left: Tensor, right: Tensor, v: Tensor, *, causal: bool) -> Te
 
 def pairs(n: int, *, causal: bool) -> int:
     """How many scores the tiles of one group hold."""
-    return sum((b - a) * (b if causal else n) for a, b in _parts.tiles(n, TILE))
+    wide = _sides(n, TALL, WIDE)[1]
+    return sum((b - a) * (b if causal else n) for a, b in _parts.tiles(n, wide))
+
+
+def column_flops(groups: int, n: int, held: int, *, mode: str) -> int:
+    """Of one column more in two of backward's products, by tiles that hold ``held`` scores of a group."""
+    return 4 * groups * held if mode == "train" and not _whole.fits(groups, n) else 0
+
+
+def _sides(n: int, tall: int, wide: int) -> tuple[int, int]:
+    """Of the tiles of n tokens: one tile, where fewer groups would be made whole."""
+    return (n, n) if n <= _whole.LONGEST else (min(n, tall), min(n, wide))
 
 
 class _TiledSoftmax(torch.autograd.Function):
@@ -45,7 +61,7 @@ class _TiledSoftmax(torch.autograd.Function):
     def forward(ctx, left, right, v, causal):
         y, sums = torch.empty_like(v), v.new_empty(*v.shape[:2], 1, dtype=_parts.accumulator(v.dtype))
         for work in _groups(left, right, v, causal):
-            for a, b in work.tiles():
+            for a, b in work.tall_tiles():
                 y[work.mine, a:b], sums[work.mine, a:b] = work.average(a, b)
         ctx.save_for_backward(left, right, v, y, sums)
         ctx.causal = causal
@@ -54,51 +70,31 @@ class _TiledSoftmax(torch.autograd.Function):
     @staticmethod
     @_parts.plain_backward
     def backward(ctx, grad):
-        """Tiles of weights are [keys, rows]: then no product of five has to turn one."""
         left, right, v, y, sums = ctx.saved_tensors
         to_left, to_v = torch.empty_like(left), torch.empty_like(v)
         to_right = torch.zeros_like(right, dtype=sums.dtype)
         for work in _groups(left, right, v, ctx.causal):
             top = grad[work.mine].to(sums.dtype).contiguous()
-            mean = (top * y[work.mine]).sum(-1, keepdim=True).mT  # of the slopes, under the weights
-            power, unit = _parts.quick_exp(work.left)
-            logits, log_sums = work.left * unit, sums[work.mine].mT * unit
-            wild = _parts.on_cpu(v) and _parts.occurs(~work.tame)
-            slope_space = torch.empty_like(work.space)
-            rows = {a: top.new_zeros(work.left[:, a:b].mT.shape) for a, b in work.tiles()}
-            for c, d in work.tiles():
-                keys, values = torch.zeros_like(work.right[:, c:d]), torch.zeros_like(work.v[:, c:d])
-                for a, b in work.rows_that_see(c):
-                    weights = _product(work.right[:, c:d], logits[:, a:b].mT, work.space)
-                    weights.sub_(log_sums[:, :, a:b])
-                    power(weights.clamp_(min=-FAINT * unit) if wild else weights)
-                    if work.causal and c == a:
-                        weights.triu_()
-                    _add_product(values, weights, top[:, a:b])
-                    slope = _product(work.v[:, c:d], top[:, a:b].mT, slope_space)
-                    slope.sub_(mean[:, :, a:b]).mul_(weights)
-                    _add_product(keys, slope, work.left[:, a:b])
-                    _add_product(rows[a], work.right[:, c:d].mT, slope)
-                to_right[work.its, c:d] += keys
-                to_v[work.mine, c:d] = values
-            for a, b in work.tiles():
-                to_left[work.mine, a:b] = rows[a].mT
+            mean = (top * y[work.mine]).sum(-1, keepdim=True)
+            to_both = to_right[work.its], to_v[work.mine]
+            to_left[work.mine] = work.gradients(top, mean, sums[work.mine], *to_both)
         return to_left, to_right.to(right.dtype), to_v, None
 
 
 def _groups(left: Tensor, right: Tensor, v: Tensor, causal: bool):
-    batch = 1 if products.choice(left) == "onednn" else BATCH
+    batch, tall, wide = BATCH, ELSEWHERE, ELSEWHERE
     if _parts.on_cpu(v):
-        batch = min(batch, torch.get_num_threads())
-    side = TILE if _parts.on_cpu(v) else TILE_ELSEWHERE
-    tile = min(v.shape[1], side)
-    batch = max(batch, (side // tile) ** 2)  # of short sequences as many as fill a tile
+        shared = products.choice(left) == "onednn"
+        batch = 1 if shared else min(BATCH, torch.get_num_threads())
+        tall, wide = TALL * SHARED if shared else TALL, WIDE
+    sides = _sides(v.shape[1], tall, wide)
+    batch = max(batch, tall * wide // math.prod(sides))  # of short sequences as many as fill a tile
     while len(right) % batch:
         batch -= 1
-    space = v.new_empty(batch * tile**2, dtype=_parts.accumulator(v.dtype))
+    space = v.new_empty(batch * math.prod(sides), dtype=_parts.accumulator(v.dtype))
     for g in range(0, len(v), batch):
         its = slice(g % len(right), g % len(right) + batch)
-        yield _Group(left, right, v, causal, slice(g, g + batch), its, space)
+        yield _Group(left, right, v, causal, slice(g, g + batch), its, sides, space)
 
 
 class _Group:
@@ -112,13 +108,14 @@ class _Group:
         causal: bool,
         mine: slice,
         its: slice,
+        sides: tuple[int, int],
         space: Tensor,
     ):
         self.mine, self.its, self.causal, self.space = mine, its, causal, space
         each = (left[mine], right[its], v[mine])
         self.left, self.right, self.v = (x.to(space.dtype).contiguous() for x in each)
         self.n = v.shape[1]
-        self.tile = TILE if _parts.on_cpu(v) else TILE_ELSEWHERE
+        self.tall, self.wide = sides
 
     def average(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         """The rows a to b of y, and the logarithms of their sums of exponentials."""
@@ -143,56 +140,68 @@ class _Group:
         return (rows * keys <= _parts.REACH).expand_as(norms[0])
 
     def _by_sums(self, a: int, b: int) -> tuple[Tensor, Tensor]:
-        """By exponentials as they are. Tiles are [keys, rows], and a column of ones beside v sums weights.
-
-        Products ran faster so than with tiles [rows, keys]: by 4 % here, by 8 % with the column.
-        """
+        """By exponentials as they are."""
         power, unit = _parts.quick_exp(self.left)
-        logits = (self.left[:, a:b] * unit).mT
-        total = self.v.new_zeros(len(self.v), self.v.shape[2] + 1, b - a)
-        for c, keys, values in self._tiles_of_keys[: a // self.tile + 1 if self.causal else None]:
-            weights = power(_product(keys, logits, self.space))
-            if self.causal and c == a:
-                weights.triu_()
-            _add_product(total, values, weights)
-        sums = total[:, -1:]
-        return (total[:, :-1] / sums).mT, sums.log().mT
-
-    @cached_property
-    def _tiles_of_keys(self) -> list[tuple[int, Tensor, Tensor]]:
-        """(start, rows of right, rows of v and ones turned and dense): once, not for every tile of rows."""
-        ones = self.v.new_ones(len(self.v), 1, self.tile)
-        return [
-            (c, self.right[:, c:d], torch.cat([self.v[:, c:d].mT, ones[..., : d - c]], 1))
-            for c, d in self.tiles()
-        ]
+        logits = self.left[:, a:b] * unit
+        total, sums = torch.zeros_like(self.v[:, a:b]), logits.new_zeros(*logits.shape[:2], 1)
+        for keys, values, own, (rows, its_total, its_sum) in self._seen(a, b, logits, total, sums):
+            weights = power(_product(rows, keys, self.space))
+            if own:
+                weights[:, : keys.shape[2]].tril_()
+            its_sum.add_(weights.sum(-1, keepdim=True))
+            _add_product(its_total, weights, values)
+        return total.div_(sums), sums.log_()
 
     def _by_shifts(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         """By exponentials below a row's largest score so far: when it rises, what was added up shrinks."""
         power, unit = _parts.quick_exp(self.left)
-        logits = (self.left[:, a:b] * unit).mT
-        total = self.v.new_zeros(len(self.v), self.v.shape[2] + 1, b - a)
-        top = self.v.new_full((len(self.v), 1, b - a), -torch.inf)
-        for c, keys, values in self._tiles_of_keys[: a // self.tile + 1 if self.causal else None]:
-            scores = _product(keys, logits, self.space)
-            own = self.causal and c == a
+        logits = self.left[:, a:b] * unit
+        total, sums = torch.zeros_like(self.v[:, a:b]), logits.new_zeros(*logits.shape[:2], 1)
+        tops = torch.full_like(sums, -torch.inf)
+        for keys, values, own, (rows, its_total, its_sum, top) in self._seen(a, b, logits, total, sums, tops):
+            scores = _product(rows, keys, self.space)
+            square = scores[:, : keys.shape[2]]
             if own:
-                scores.masked_fill_(_above_diagonal(scores).mT, -torch.inf)
-            before, top = top, top.maximum(scores.amax(1, keepdim=True))
+                square.masked_fill_(_above_diagonal(square), -torch.inf)
+            before = top.clone()
+            torch.maximum(before, scores.amax(-1, keepdim=True), out=top)
             drop = before.sub_(top)
             lost = drop < -FAINT * unit
-            total.mul_(power(drop).masked_fill_(lost, 0))
+            shrunk = power(drop).masked_fill_(lost, 0)
             weights = power(scores.sub_(top).clamp_(min=-FAINT * unit))
             if own:
-                weights.triu_()
-            _add_product(total, values, weights)
-        sums = total[:, -1:]
-        return (total[:, :-1] / sums).mT, sums.log().add_(top, alpha=1 / unit).mT
+                square.tril_()
+            its_sum.mul_(shrunk).add_(weights.sum(-1, keepdim=True))
+            _add_product(its_total.mul_(shrunk), weights, values)
+        return total.div_(sums), sums.log_().add_(tops, alpha=1 / unit)
+
+    def _seen(self, a: int, b: int, *mine: Tensor) -> Iterator[tuple[Tensor, Tensor, bool, Sequence[Tensor]]]:
+        """The tiles of keys that the rows a to b see: (keys, turned; values; own; ``mine`` of rows that do).
+
+        ``own``: causal, the first of these rows see a part of the tile.
+        """
+        for (c, _), keys, values in self._tiles_of_keys:
+            if self.causal and c >= b:
+                return
+            own = self.causal and c >= a
+            yield keys, values, own, [x[:, c - a :] for x in mine] if own else mine
+
+    @cached_property
+    def _tiles_of_keys(self) -> list[tuple[tuple[int, int], Tensor, Tensor]]:
+        return list(zip(self.wide_tiles(), self.turned(self.right), self.cut(self.v), strict=True))
+
+    def cut(self, x: Tensor) -> list[Tensor]:
+        """The wide tiles of x [groups, n, ...]."""
+        return [x[:, a:b] for a, b in self.wide_tiles()]
+
+    def turned(self, x: Tensor) -> list[Tensor]:
+        """The same, turned and dense: once for many products, which are the quicker for it."""
+        return [tile.mT.contiguous() for tile in self.cut(x)]
 
     def _by_shares(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         """By the softmax of each tile, joined by the shares of their sums: without a look at values."""
         mean = total = None
-        for c, d in _parts.tiles(b if self.causal else self.n, self.tile):
+        for c, d in _parts.tiles(b if self.causal else self.n, self.wide):
             scores = _product(self.left[:, a:b], self.right[:, c:d].mT, self.space)
             if self.causal and c == a:
                 scores.masked_fill_(_above_diagonal(scores), -torch.inf)
@@ -206,12 +215,53 @@ class _Group:
                 total = torch.logaddexp(total, log_sum)
         return mean, total
 
-    def tiles(self):
-        return _parts.tiles(self.n, self.tile)
+    def gradients(
+        self, top: Tensor, mean: Tensor, log_sums: Tensor, to_right: Tensor, to_v: Tensor
+    ) -> Tensor:
+        """From the gradient of y, ``top``, and its mean under the weights: that of left.
 
-    def rows_that_see(self, start: int):
-        """The tiles of rows that see something of the keys from ``start``, the start of a tile, on."""
-        return ((a, b) for a, b in self.tiles() if not self.causal or a >= start)
+        Those of v are written, those of right added. Tiles of weights are [keys, rows]: then no product of
+        five has to turn one. On a CPU what is taken from scores and slopes is one column more of the factors
+        of their products; elsewhere these may have TF32's digits, which would not do.
+        """
+        power, unit = _parts.quick_exp(self.left)
+        logits, tops, keys, values, log_sums = self.left * unit, top, self.right, self.v, log_sums * unit
+        if folded := _parts.on_cpu(top):
+            logits, tops = torch.cat([logits, -log_sums], 2), torch.cat([tops, -mean], 2)
+            keys, values = (torch.cat([x, torch.ones_like(mean)], 2) for x in (keys, values))
+        sides = self.turned(logits), self.turned(tops), self.cut(self.left), self.cut(top)
+        rows = [top.new_zeros(x.mT.shape) for x in self.cut(self.left)]
+        wild = folded and _parts.occurs(~self.tame)
+        other_space = torch.empty_like(self.space)
+        for c, d in self.tall_tiles():
+            its = [x[:, c:d] for x in (keys, values, self.right)]
+            its += [torch.zeros_like(x[:, c:d]) for x in (self.right, self.v)]
+            for (a, b), *of_rows, to_rows in zip(self.wide_tiles(), *sides, rows, strict=True):
+                if self.causal and b <= c:
+                    continue
+                seen = [x[:, : b - c] for x in its] if self.causal and b < d else its
+                its_keys, its_values, its_right, to_keys, to_values = seen
+                its_logits, its_tops, its_left, its_top = of_rows
+                weights = _product(its_keys, its_logits, self.space)
+                slope = _product(its_values, its_tops, other_space)
+                if not folded:
+                    weights.sub_(log_sums[:, a:b].mT)
+                    slope.sub_(mean[:, a:b].mT)
+                power(weights.clamp_(min=-FAINT * unit) if wild else weights)
+                if self.causal and a < d:
+                    weights[:, a - c :].triu_()
+                _add_product(to_values, weights, its_top)
+                _add_product(to_keys, slope.mul_(weights), its_left)
+                _add_product(to_rows, its_right.mT, slope)
+            to_right[:, c:d] += its[3]
+            to_v[:, c:d] = its[4]
+        return torch.cat(rows, 2).mT
+
+    def tall_tiles(self) -> Iterator[tuple[int, int]]:
+        return _parts.tiles(self.n, self.tall)
+
+    def wide_tiles(self) -> Iterator[tuple[int, int]]:
+        return _parts.tiles(self.n, self.wide)
 
 
 def _above_diagonal(scores: Tensor) -> Tensor:
@@ -221,16 +271,15 @@ def _above_diagonal(scores: Tensor) -> Tensor:
 
 def _product(a: Tensor, b: Tensor, space: Tensor | None = None) -> Tensor:
     """a @ b, one pair or several, in ``space`` where the product can be put anywhere."""
-    out = None
-    if space is not None:
-        out = space[: a.shape[0] * a.shape[1] * b.shape[2]].view(a.shape[0], a.shape[1], b.shape[2])
-    if len(a) == 1:
+    groups, rows, columns = a.shape[0], a.shape[1], b.shape[2]
+    out = None if space is None else space.as_strided((groups, rows, columns), (rows * columns, columns, 1))
+    if groups == 1:
         return products.mm(a[0], b[0], out=None if out is None else out[0])[None]
     return products.bmm(a, b, out=out)
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    if len(a) == 1:
+    if a.shape[0] == 1:
         products.addmm_(total[0], a[0], b[0])
     else:
         products.baddbmm_(total, a, b)

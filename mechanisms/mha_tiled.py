@@ -40,18 +40,19 @@ def flops(
     causal: bool = False,
     mode: str = "forward",
     pairs: Callable[..., int] = _tiled.pairs,
-    ones: int = 1,
+    columns: int = 1,
 ) -> Flops:
     """Where forward has two products of n^2 d backward has four, and by tiles a fifth: the scores again.
 
-    ``ones``: columns beside a head's values that sum its weights, by tiles.
+    ``columns``: those beside the factors of backward's products, by tiles.
     """
     b, n, d, h, train = shape.batch, shape.seq, shape.dim, shape.heads, mode == "train"
     held, whole = pairs(n, causal=causal), _whole.fits(b * h, n)
     of_scores, of_values = _whole.score_products(b * h, n, mode=mode), 3 if train else 1
-    mix = b * held * (2 * (of_scores + of_values) * d + 2 * h * ones * (not whole))
+    mix = b * held * 2 * (of_scores + of_values) * d
+    beside = columns * _tiled.column_flops(b * h, n, held, mode=mode)
     return Flops(
-        matmul=4 * 2 * b * n * d * d * (3 if train else 1) + mix,
+        matmul=4 * 2 * b * n * d * d * (3 if train else 1) + mix + beside,
         elementwise=b * h * held * ((8 if whole else 11) if train else 4),
         transcendental=b * h * held * (2 if train and not whole else 1),
     )
@@ -65,7 +66,7 @@ MECHANISM = Mechanism(
     reference=reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
     flops=flops,
-    needed=partial(flops, pairs=_parts.visible_pairs, ones=0),
+    needed=partial(flops, pairs=_parts.visible_pairs, columns=0),
     step_flops=step_flops,
     same_as="mha",
 )

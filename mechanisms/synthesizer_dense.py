@@ -67,11 +67,21 @@ def score_flops(shape: Shape, *, causal: bool, mode: str, groups: int, **more: _
 
 
 def flops(
-    shape: Shape, *, causal: bool = False, mode: str = "forward", pairs: _synthesizer.Pairs = _tiled.pairs
+    shape: Shape,
+    *,
+    causal: bool = False,
+    mode: str = "forward",
+    pairs: _synthesizer.Pairs = _tiled.pairs,
+    columns: int = 1,
 ) -> Flops:
-    """Backward computes the softmax again: five products of n^2 d where forward has two."""
-    asked = {"causal": causal, "mode": mode, "groups": shape.batch * shape.heads, "pairs": pairs}
-    return _synthesizer.flops(shape, scores=score_flops(shape, **asked), **asked)
+    """Backward computes the softmax again: five products of n^2 d where forward has two.
+
+    ``columns``: those beside the factors of backward's products, by tiles.
+    """
+    groups, n = shape.batch * shape.heads, shape.seq
+    asked = {"causal": causal, "mode": mode, "groups": groups, "pairs": pairs}
+    beside = columns * _tiled.column_flops(groups, n, pairs(n, causal=causal), mode=mode)
+    return _synthesizer.flops(shape, scores=score_flops(shape, **asked) + beside, **asked)
 
 
 MECHANISM = Mechanism(
@@ -82,7 +92,7 @@ MECHANISM = Mechanism(
     reference=_synthesizer.reference,
     complexity=Complexity(time="n^2 d + n d^2", memory="n d"),
     flops=flops,
-    needed=partial(flops, pairs=_parts.visible_pairs),
+    needed=partial(flops, pairs=_parts.visible_pairs, columns=0),
     fixed_length=True,
     positional=True,
 )

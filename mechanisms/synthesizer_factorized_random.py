@@ -66,9 +66,13 @@ def flops(
     mode: str = "forward",
     rank: int = 8,
     pairs: _synthesizer.Pairs = _tiled.pairs,
+    columns: int = 1,
 ) -> Flops:
-    asked = {"causal": causal, "mode": mode, "groups": shape.heads, "pairs": pairs}
-    return _synthesizer.flops(shape, scores=score_flops(shape, rank=rank, **asked), **asked)
+    """``columns``: those beside the factors of backward's products, by tiles."""
+    groups, n = shape.heads, shape.seq
+    asked = {"causal": causal, "mode": mode, "groups": groups, "pairs": pairs}
+    beside = columns * _tiled.column_flops(groups, n, pairs(n, causal=causal), mode=mode)
+    return _synthesizer.flops(shape, scores=score_flops(shape, rank=rank, **asked) + beside, **asked)
 
 
 MECHANISM = Mechanism(
@@ -79,7 +83,7 @@ MECHANISM = Mechanism(
     reference=_synthesizer.reference,
     complexity=Complexity(time="n^2 d + h n^2 r + n d^2", memory="n d + h n r"),
     flops=flops,
-    needed=partial(flops, pairs=_parts.visible_pairs),
+    needed=partial(flops, pairs=_parts.visible_pairs, columns=0),
     fixed_length=True,
     positional=True,
 )

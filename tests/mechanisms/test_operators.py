@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 from torch.testing import assert_close
 
+from effbench import products
 from effbench.mechanisms import (
     _line,
     _linear,
@@ -206,6 +207,17 @@ def test_tiled_attention_where_exponentials_are_in_range_as_they_are_and_where_n
     mine, theirs = (torch.autograd.grad(y.sin().sum(), leaves) for y in (got, expected))
     for a, b in zip(mine, theirs, strict=True):
         assert_close(a, b, **EXACT)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("n", [513, 1100])
+def test_tiled_attention_one_group_after_the_other_and_elsewhere(n, causal, elsewhere, monkeypatch):
+    """The tiles that oneDNN's threads share, and those of a GPU."""
+    monkeypatch.setattr(products, "choice", lambda like: "onednn")
+    monkeypatch.setattr(_parts, "on_cpu", lambda x: not elsewhere)
+    leaves = [x.view(2, 2, n, 4).requires_grad_() for x in qkv(n)]
+    assert_alike(tiled_attention(*leaves, causal=causal), softmax_attention(*leaves, causal=causal), leaves)
 
 
 @pytest.mark.parametrize("causal", [False, True])
