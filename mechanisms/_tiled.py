@@ -84,11 +84,12 @@ class _TiledSoftmax(torch.autograd.Function):
 def _groups(left: Tensor, right: Tensor, v: Tensor, causal: bool):
     batch, tall, wide = BATCH, ELSEWHERE, ELSEWHERE
     if _parts.on_cpu(v):
-        shared = products.choice(left) == "onednn"
-        batch = 1 if shared else min(BATCH, torch.get_num_threads())
-        tall, wide = TALL * SHARED if shared else TALL, WIDE
+        batch, tall, wide = min(BATCH, torch.get_num_threads()), TALL, WIDE
+    full = tall * wide
+    if products.choice(left) == "onednn":
+        batch, tall = 1, SHARED * tall
     sides = _sides(v.shape[1], tall, wide)
-    batch = max(batch, tall * wide // math.prod(sides))  # of short sequences as many as fill a tile
+    batch = max(batch, full // math.prod(sides))  # of short sequences as many as fill a tile
     while len(right) % batch:
         batch -= 1
     space = v.new_empty(batch * math.prod(sides), dtype=_parts.accumulator(v.dtype))

@@ -1,11 +1,11 @@
 """Kernels and rivals in turns, in one process: ``python docs/kernels/turns.py docs/kernels/turns.csv``.
 
 Times of a run are taken minutes apart, and a virtual machine's speed drifts meanwhile; here both sides take
-turns, A B B A, so that the ratio is free of it. Level op, width 512, float32, torch's products; a process
-for each allocator. ``torch.mm`` as a rival is products of square matrices of as many FLOPs as ``aft-full``
-needs: the fraction of the ceiling is 1 over the ratio. ``name@n`` is a mechanism at another length. Needs the
-package docs/peers. A finished row is written at once, and one that is there is not taken again but by
-``--only NAME``, of one operator. ``--table`` prints what the file holds.
+turns, A B B A, so that the ratio is free of it. Level op, width 512, float32, products by torch or by oneDNN;
+a process for each allocator. ``squares`` as a rival are products of square matrices, by the same library, of
+as many FLOPs as ``aft-full`` needs: the fraction of the ceiling is 1 over the ratio. ``name@n`` is a
+mechanism at another length. Needs the package docs/peers. A finished row is written at once, and one that is
+there is not taken again but by ``--only NAME``, of one operator. ``--table`` prints what the file holds.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from effbench.environment import cpu_model, server_environment
 DIM, HEADS, TURN_S, FOURS, LEAST, ENOUGH_S = 512, 8, 0.05, 21, 4, 12
 COSTLY_S = 1  # a pass of so many seconds is warm when it was made once
 ALLOCATORS = ("warm", "default")
-KEY = ("operator", "form", "n", "pass", "allocator", "rivals")
+KEY = ("operator", "form", "n", "pass", "products", "allocator", "rivals")
+Key = tuple[str, str, int, str, str, str, str]
 LONG = 16384
 SIDE, RANK = 1024, 64  # of the square matrices, and of aft-full's position bias
 
@@ -35,7 +36,8 @@ SIDE, RANK = 1024, 64  # of the square matrices, and of aft-full's position bias
 class Match(NamedTuple):
     """An operator against its rivals, whose times add up, and the ratio to reach.
 
-    ``form``: causal, or the dimensions of a convolution; ``mode``: forward, or train, with backward.
+    ``form``: causal, or the dimensions of a convolution; ``mode``: forward, or train, with backward;
+    ``gemm``: whose products.
     """
 
     operator: str
@@ -44,42 +46,43 @@ class Match(NamedTuple):
     rivals: tuple[str, ...]
     goal: float
     mode: str
+    gemm: str
     allocator: str
 
     @property
-    def key(self) -> tuple[str, str, int, str, str, str]:
+    def key(self) -> Key:
         """What tells a row of the file from the others."""
-        return self.operator, self.form, self.n, self.mode, self.allocator, " + ".join(self.rivals)
+        rivals = " + ".join(self.rivals)
+        return self.operator, self.form, self.n, self.mode, self.gemm, self.allocator, rivals
 
 
-FORWARD, BACKWARD = [("forward", "warm")], [("train", "warm")]
-HEAPS = [*FORWARD, ("forward", "default")]
-TRAIN = [*FORWARD, *BACKWARD]
-EVERY = [(mode, allocator) for allocator in ALLOCATORS for mode in ("forward", "train")]
+FORWARD, TRAIN = ([(mode, gemm, "warm") for gemm in ("torch", "onednn")] for mode in ("forward", "train"))
+HEAPS = [("forward", "torch", allocator) for allocator in ALLOCATORS]
+EVERY = [(mode, "torch", allocator) for allocator in ALLOCATORS for mode in ("forward", "train")]
 MATCHES = [
-    Match(*pair, mode, allocator)
+    Match(*pair, *way)
     for *pair, ways in (
-        ("aft-full", "", LONG, ("torch.mm",), 1.25, FORWARD),
-        ("aft-full", "", LONG, ("torch.mm",), 1.42, BACKWARD),
-        ("aft-full", "", LONG, ("mha-sdpa",), 1, TRAIN),
-        ("mha-tiled", "", LONG, ("mha-sdpa",), 1, EVERY),
-        ("aft-local", "", LONG, ("aft-full",), 0.1, FORWARD),
-        ("aft-local", "", 32768, ("aft-local@16384",), 2.2, FORWARD),
-        ("aft-local", "", 65536, ("aft-local@32768",), 2.2, FORWARD),
+        ("aft-full", "", LONG, ("squares",), 1.25, FORWARD),
+        ("aft-full", "", LONG, ("squares",), 1.42, TRAIN),
+        ("aft-full", "", LONG, ("mha-sdpa",), 1, [*FORWARD, *TRAIN]),
+        ("mha-tiled", "", LONG, ("mha-sdpa",), 1, [*FORWARD, *TRAIN, *EVERY[2:]]),
+        ("aft-local", "", LONG, ("aft-full",), 0.1, FORWARD[:1]),
+        ("aft-local", "", 32768, ("aft-local@16384",), 2.2, FORWARD[:1]),
+        ("aft-local", "", 65536, ("aft-local@32768",), 2.2, FORWARD[:1]),
         ("synthesizer-dense", "", 8192, ("mha-tiled",), 1.3, FORWARD),
         ("aft-simple", "", LONG, ("plain-aft-simple",), 0.5, EVERY),
-        ("aft-simple", "causal", 65536, ("plain-aft-simple",), 0.25, FORWARD),
+        ("aft-simple", "causal", 65536, ("plain-aft-simple",), 0.25, HEAPS),
         ("aft-conv", "1-D", LONG, ("plain-depthwise", "aft-simple"), 1.5, EVERY),
         ("aft-conv", "2-D", LONG, ("plain-depthwise", "aft-simple"), 1.5, EVERY),
         ("linear", "", LONG, ("plain-linear",), 0.5, EVERY),
         ("linear", "causal", LONG, ("plain-linear",), 0.5, EVERY),
-        ("fnet", "", 1024, ("plain-fnet",), 1, FORWARD),
-        ("fnet", "", 4096, ("plain-fnet",), 1, FORWARD),
+        ("fnet", "", 1024, ("plain-fnet",), 1, HEAPS),
+        ("fnet", "", 4096, ("plain-fnet",), 1, HEAPS),
         ("fnet", "", 8192, ("plain-fnet",), 0.5, HEAPS),
         ("fnet", "", LONG, ("plain-fnet",), 0.5, EVERY),
         ("fnet", "", 65536, ("plain-fnet",), 0.5, HEAPS),
     )
-    for mode, allocator in ways
+    for way in ways
 ]
 
 
@@ -115,7 +118,7 @@ def take(path: Path, only: str | None, allocator: str) -> None:
             pd.DataFrame([rows[key] for key in order]).to_csv(path, index=False)
 
 
-def held(path: Path) -> dict[tuple[str, str, int, str, str, str], dict]:
+def held(path: Path) -> dict[Key, dict]:
     """The rows of the file by the keys of their matches."""
     rows = pd.read_csv(path, keep_default_na=False).to_dict("records") if path.exists() else []
     return {tuple(row[name] for name in KEY): row for row in rows}
@@ -158,12 +161,12 @@ def passes(names, match: Match):
     from effbench.registry import MECHANISMS, Registry, load_mechanism
     from effbench.subject import build_subject
 
-    products.use("torch")
+    products.use(match.gemm)
     torch.set_num_threads(usable_cores())
     registry, calls = Registry.installed(MECHANISMS), []
     options = {"dims": int(match.form[0])} if match.form.endswith("-D") else {}
     for name in names:
-        if name == "torch.mm":
+        if name == "squares":
             calls.append(squares(match))
             continue
         name, _, n = name.partition("@")
@@ -195,12 +198,14 @@ def squares(match: Match):
     """A call that makes products of square matrices of as many FLOPs as aft-full needs."""
     import torch
 
+    from effbench import products
+
     needed = (4 * DIM + 2 * RANK) * match.n**2 * (3 if match.mode == "train" else 1)
     a, b = torch.randn(2, SIDE, SIDE)
 
     def call(_: int) -> None:
         for _ in range(round(needed / (2 * SIDE**3))):
-            torch.mm(a, b)
+            products.mm(a, b)
 
     return call
 
@@ -217,7 +222,7 @@ def table(rows: list[dict]) -> str:
         [
             f"`{row['operator']}` {row['form']}".rstrip(),
             row["n"],
-            f"{row['pass']}, {row['allocator']}",
+            f"{row['pass']}, {row['products']}, {row['allocator']}",
             " + ".join(f"`{name}`" for name in row["rivals"].split(" + ")),
             f"**{row['ratio']:.2f}** [{row['low']:.2f}, {row['high']:.2f}]",
             f"≤ {row['goal']:g}" + ("" if row["ratio"] <= row["goal"] else " missed"),
@@ -225,7 +230,7 @@ def table(rows: list[dict]) -> str:
         ]
         for row in rows
     ]
-    head = ["operator", "n", "pass, allocator", "against", "ratio of times, middle half", "goal", "fours"]
+    head = ["operator", "n", "pass, products, heap", "against", "ratio, middle half", "goal", "fours"]
     return (
         f"{tabulate(shown, head, 'github')}\n\nOn {'; '.join(dict.fromkeys(row['machine'] for row in rows))}."
     )

@@ -212,10 +212,12 @@ def test_tiled_attention_where_exponentials_are_in_range_as_they_are_and_where_n
 @pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("n", [513, 1100])
-def test_tiled_attention_one_group_after_the_other_and_elsewhere(n, causal, elsewhere, monkeypatch):
+def test_tiled_attention_by_shared_tiles_and_elsewhere(n, causal, elsewhere, monkeypatch):
     """The tiles that oneDNN's threads share, and those of a GPU."""
-    monkeypatch.setattr(products, "choice", lambda like: "onednn")
-    monkeypatch.setattr(_parts, "on_cpu", lambda x: not elsewhere)
+    if elsewhere:
+        monkeypatch.setattr(_parts, "on_cpu", lambda x: False)
+    else:
+        monkeypatch.setattr(products, "choice", lambda like: "onednn")
     leaves = [x.view(2, 2, n, 4).requires_grad_() for x in qkv(n)]
     assert_alike(tiled_attention(*leaves, causal=causal), softmax_attention(*leaves, causal=causal), leaves)
 

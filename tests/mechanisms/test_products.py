@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from effbench import products
 from effbench.errors import BadInput
+from effbench.mechanisms.mha_tiled import tiled_attention
 
 needs_onednn = pytest.mark.skipif(
     not products._available(torch.float32), reason="this build of torch has no oneDNN product"
@@ -77,6 +78,20 @@ def test_batched_products_and_their_gradients_are_torchs():
         found[provider] = [y, *torch.autograd.grad(y.sin().sum(), [a, b])]
     for mine, theirs in zip(found["onednn"], found["torch"], strict=True):
         assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
+@needs_onednn
+@pytest.mark.parametrize("n", [600, 1100])
+def test_attention_by_tiles_multiplies_as_it_is_told(n):
+    q, k, v = torch.randn(3, 1, 2, n, 64, requires_grad=True).unbind()
+    found = {}
+    for provider in ("torch", "onednn"):
+        products.use(provider)
+        y = tiled_attention(q, k, v)
+        found[provider] = [y, *torch.autograd.grad(y.sin().sum(), [q, k, v])]
+        assert products.ran() == provider
+    for mine, theirs in zip(found["onednn"], found["torch"], strict=True):
+        assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("provider", ["torch", "onednn", "auto"])
