@@ -8,8 +8,9 @@ products too small to matter, code under autocast or compilation) goes to torch.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
@@ -157,9 +158,14 @@ def baddbmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.baddbmm(total, a, b, out=total)
 
 
-def choice(like: Tensor) -> str:
-    """Who multiplies large matrices of this dtype, device and process: "torch" or "onednn"."""
-    return "onednn" if _takes(like, like, SMALLEST) else "torch"
+def choice_by_heads(like: Tensor) -> str:
+    """Who multiplies tiles of scores, of heads as wide as ``like`` [..., n, e]: "torch" or "onednn".
+
+    Where large squares are the faster by oneDNN these may not be: torch gives each thread a head of its own.
+    """
+    if not _takes(like, like, SMALLEST):
+        return "torch"
+    return "onednn" if _provider == "onednn" or _wins_by_heads(like.dtype, like.shape[-1]) else "torch"
 
 
 class _Linear(torch.autograd.Function):
@@ -220,21 +226,36 @@ def _available(dtype: torch.dtype) -> bool:
 
 
 def _wins(dtype: torch.dtype) -> bool:
-    """One trial of a few milliseconds, at the first product that could go either way."""
+    """Whether oneDNN is the faster, for large squares."""
     if dtype not in _faster:
-
-        def seconds(provider: str) -> float:
-            best = float("inf")
-            for _ in range(4):  # the first one warms up
-                start = time.perf_counter()
-                torch.mm(a, a) if provider == "torch" else _pointwise(a, a, None)
-                best = min(best, time.perf_counter() - start)
-            return best
-
         with torch.no_grad(), _disable_current_modes():  # a trial is no part of what is counted
             a = torch.ones(512, 512, dtype=dtype)
-            _faster[dtype] = seconds("onednn") < 0.9 * seconds("torch")
+            _faster[dtype] = _clearly(lambda: _pointwise(a, a, None), lambda: torch.mm(a, a))
     return _faster[dtype]
+
+
+@functools.cache
+def _wins_by_heads(dtype: torch.dtype, width: int) -> bool:
+    """Likewise, for the scores of a tile and the average of values under them."""
+    threads, rows, keys = torch.get_num_threads(), 1024, 256
+    with torch.no_grad(), _disable_current_modes():
+        q, k = torch.ones(threads, rows, width, dtype=dtype), torch.ones(threads, width, keys, dtype=dtype)
+        return _clearly(
+            lambda: _pointwise(_pointwise(q.flatten(0, 1), k[0].mT, None), k[0], None),
+            lambda: torch.bmm(torch.bmm(q, k), k.mT),
+        )
+
+
+def _clearly(mine: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
+    """Whether the first takes less than nine tenths of the time: a trial of a few milliseconds."""
+
+    def seconds(product: Callable[[], Tensor]) -> float:
+        start = time.perf_counter()
+        product()
+        return time.perf_counter() - start
+
+    pairs = [(seconds(mine), seconds(other)) for _ in range(6)][1:]  # the first ones warm up
+    return min(a for a, _ in pairs) < 0.9 * min(b for _, b in pairs)
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

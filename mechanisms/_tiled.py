@@ -86,7 +86,7 @@ def _groups(left: Tensor, right: Tensor, v: Tensor, causal: bool):
     if _parts.on_cpu(v):
         batch, tall, wide = min(BATCH, torch.get_num_threads()), TALL, WIDE
     full = tall * wide
-    if products.choice(left) == "onednn":
+    if products.choice_by_heads(left) == "onednn":
         batch, tall = 1, SHARED * tall
     sides = _sides(v.shape[1], tall, wide)
     batch = max(batch, full // math.prod(sides))  # of short sequences as many as fill a tile

@@ -217,7 +217,7 @@ def test_tiled_attention_by_shared_tiles_and_elsewhere(n, causal, elsewhere, mon
     if elsewhere:
         monkeypatch.setattr(_parts, "on_cpu", lambda x: False)
     else:
-        monkeypatch.setattr(products, "choice", lambda like: "onednn")
+        monkeypatch.setattr(products, "choice_by_heads", lambda like: "onednn")
     leaves = [x.view(2, 2, n, 4).requires_grad_() for x in qkv(n)]
     assert_alike(tiled_attention(*leaves, causal=causal), softmax_attention(*leaves, causal=causal), leaves)
 

@@ -94,6 +94,39 @@ def test_attention_by_tiles_multiplies_as_it_is_told(n):
         assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
+@needs_onednn
+@pytest.mark.parametrize(
+    ("provider", "squares", "heads", "chosen"),
+    [
+        ("torch", True, True, "torch"),
+        ("onednn", False, False, "onednn"),
+        ("auto", False, True, "torch"),
+        ("auto", True, False, "torch"),
+        ("auto", True, True, "onednn"),
+    ],
+)
+def test_tiles_of_heads_have_a_trial_of_their_own(provider, squares, heads, chosen, monkeypatch):
+    monkeypatch.setattr(products, "_wins", lambda dtype: squares)
+    monkeypatch.setattr(products, "_wins_by_heads", lambda dtype, width: heads)
+    products.use(provider)
+    assert products.choice_by_heads(torch.randn(2, 600, 64)) == chosen
+
+
+@needs_onednn
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_trial_of_heads_times_two_ways_to_the_same_products(threads, monkeypatch):
+    asked = []
+    monkeypatch.setattr(products, "_clearly", lambda *ways: asked.append([way() for way in ways]) or True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert products._wins_by_heads.__wrapped__(torch.float32, 40)
+    finally:
+        torch.set_num_threads(before)
+    ((mine, theirs),) = asked
+    assert_close(mine.view_as(theirs), theirs)
+
+
 @pytest.mark.parametrize("provider", ["torch", "onednn", "auto"])
 def test_raw_products(provider):
     products.use(provider)

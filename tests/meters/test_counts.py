@@ -313,6 +313,7 @@ def test_a_trial_of_what_is_faster_is_not_counted(monkeypatch):
     monkeypatch.setattr(products, "_provider", "auto")
     monkeypatch.setattr(products, "_faster", {})
     _parts._exp_wins.cache_clear()
+    products._wins_by_heads.cache_clear()
     q, k, v = (torch.randn(1, 2, 600, 16) for _ in range(3))  # several tiles
     first, again = (count(lambda: tiled_attention(q, k, v))["counted"] for _ in range(2))
     assert first == again
