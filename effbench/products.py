@@ -31,19 +31,15 @@ SMALLEST_OF_BATCH = 1 << 24
 
 _provider = "auto"
 _ran: set[str] = set()
-_told: str | None = None  # who is the faster, where that is known without a trial
 _faster: dict[torch.dtype, bool] = {}  # whether oneDNN won the trial, by dtype; once per process
 
 
-def use(provider: str, *, faster: str | None = None) -> None:
-    """Choose the provider for this process and forget what ran so far.
-
-    ``faster``: who multiplies large squares faster, so that auto need not try it.
-    """
-    global _provider, _told
+def use(provider: str) -> None:
+    """Choose the provider for this process and forget what ran so far."""
+    global _provider
     if provider not in PROVIDERS:
         raise BadInput(f"gemm {provider!r}: expected one of {', '.join(PROVIDERS)}")
-    _provider, _told = provider, faster
+    _provider = provider
     _ran.clear()
 
 
@@ -231,8 +227,6 @@ def _available(dtype: torch.dtype) -> bool:
 
 def _wins(dtype: torch.dtype) -> bool:
     """Whether oneDNN is the faster, for large squares."""
-    if _told is not None:
-        return _told == "onednn"
     if dtype not in _faster:
         with torch.no_grad(), _disable_current_modes():  # a trial is no part of what is counted
             a = torch.ones(512, 512, dtype=dtype)
@@ -260,7 +254,7 @@ def _clearly(mine: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
         product()
         return time.perf_counter() - start
 
-    pairs = [(seconds(mine), seconds(other)) for _ in range(12)][1:]  # the first ones warm up
+    pairs = [(seconds(mine), seconds(other)) for _ in range(6)][1:]  # the first ones warm up
     return min(a for a, _ in pairs) < 0.9 * min(b for _, b in pairs)
 
 

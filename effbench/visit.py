@@ -132,9 +132,9 @@ class Visitor:
         threads = 1 if kind == "instructions" else cell.threads  # several share their work by chance
         server = self.servers.get(kind, threads=threads, allocator=allocator, replicate=replicate)
         until = more.pop("until", None)
-        faster = self.faster.get(cell.dtype, "torch")
+        provider = self.faster.get(cell.dtype, "torch") if cell.gemm == "auto" else cell.gemm
         asked = asdict(cell) | ({"threads": threads} if kind == "instructions" else {})
-        request = {"question": question, "cell": asked, "faster": faster, "seed": self.seed}
+        request = {"question": question, "cell": asked, "gemm": provider, "seed": self.seed}
         of_device = {"memory_limit": self.budget.memory(cell.device)}
         load = {"question": "load", "spec": more["spec"], **self._limits()}
         server = self.servers.knowing(server, load, log=self.log("load"), allow=self.budget.load_timeout)

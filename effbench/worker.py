@@ -305,6 +305,6 @@ def _opened(visit: Visit) -> tuple[Mechanism, Cell]:
     mechanism = loading.load(visit)  # first, since an import may set what follows
     torch.set_num_threads(cell.threads)
     torch.set_float32_matmul_precision(cell.precision)
-    products.use(cell.gemm, faster=visit.request["faster"])
+    products.use(visit.request["gemm"])
     limit_memory(visit.request["memory_limit"], cell.device)
     return mechanism, cell

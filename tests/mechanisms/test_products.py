@@ -113,15 +113,6 @@ def test_tiles_of_heads_have_a_trial_of_their_own(provider, squares, heads, chos
 
 
 @needs_onednn
-@pytest.mark.parametrize("faster", ["torch", "onednn"])
-def test_auto_that_is_told_who_is_the_faster_does_not_try(faster, monkeypatch):
-    monkeypatch.setattr(products, "_clearly", lambda *_: pytest.fail("a trial"))
-    products.use("auto", faster=faster)
-    products.mm(torch.ones(100, 100), torch.ones(100, 100))
-    assert products.ran() == faster
-
-
-@needs_onednn
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_trial_of_heads_times_two_ways_to_the_same_products(threads, monkeypatch):
     asked = []
