@@ -14,7 +14,10 @@ _GLANCES = 5  # at the cores' pace
 
 
 def rates(visit: Visit) -> dict[str, Any]:
-    """The ceilings of one device and number of threads, and by dtype which products are the faster."""
+    """The ceilings of one device and number of threads, and which products are the faster.
+
+    By dtype, and of tiles of heads.
+    """
     torch.set_num_threads(visit.request["threads"])
     torch.set_float32_matmul_precision(visit.request["precision"])
     visit.enter("time", visit.request["allow"])
@@ -23,7 +26,10 @@ def rates(visit: Visit) -> dict[str, Any]:
     return {
         "status": "ok",
         "ceilings": measured,
-        "faster": {dtype: ceilings.faster(measured, dtype) for dtype in dtypes},
+        "faster": {
+            **{dtype: ceilings.faster(measured, dtype) for dtype in dtypes},
+            "heads": ceilings.faster_by_heads(measured),
+        },
     }
 
 

@@ -125,7 +125,7 @@ def _precision(plan: Plan) -> str:
 def ask_ceilings(
     visitor: Visitor, device: str, threads: int, dtypes: Sequence[str], *, precision: str = "highest"
 ) -> dict[str, Any]:
-    """The worker's answer: ``ceilings`` and the ``faster`` provider by dtype where its status is ok."""
+    """The worker's answer where its status is ok: ``ceilings``, and ``faster`` ones by dtype and of heads."""
     server = visitor.servers.get("time", threads=threads, allocator="warm")
     allow = _CEILINGS_S * len(dtypes)
     request = {

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from effbench import products
 from effbench.calm import Pace
 from effbench.meters.cores import Cores
 from effbench.meters.neighbours import neighbours
@@ -50,16 +51,20 @@ class Conditions(NamedTuple):
 def measure(dtypes: Iterable[str], device: str = "cpu", best_s: Pace | None = None) -> dict[str, Any]:
     """FLOPs a second by dtype and provider, bytes a second (read plus written), exponentials a second.
 
+    Products of tiles of heads have rates of their own where there are two providers.
     ``best_s``: seconds of the fixed works of ``Cores`` at their best; slower cores disturb a rate.
     """
     sizes = _sizes(device)
     conditions = Conditions(iter(range(RETAKES)), Cores(best_s) if device == "cpu" else None)
     with torch.no_grad():
+        squares = {dtype: _matmul_rates(getattr(torch, dtype), device, conditions) for dtype in dtypes}
+        rivals = any(len(rates) > 1 for rates in squares.values())
         return {
             "device": device,
             "threads": torch.get_num_threads(),
             "cache_bytes": _cache_bytes(device),
-            "matmul": {dtype: _matmul_rates(getattr(torch, dtype), device, conditions) for dtype in dtypes},
+            "matmul": squares,
+            "matmul_by_heads": _rates_by_heads(device, conditions) if rivals else {},
             "copy": {name: _copy_rate(sizes[name], device, conditions) for name in COPIES},
             "exp": _exp_rate(sizes["exp"], device, conditions),
         }
@@ -70,6 +75,12 @@ def faster(ceilings: dict[str, Any], dtype: str) -> str:
     rates = ceilings["matmul"].get(dtype, {})
     names: tuple[str, ...] = ("torch", *rates)
     return max(names, key=lambda name: rates.get(name, {}).get("flops_per_s", 0.0))
+
+
+def faster_by_heads(ceilings: dict[str, Any]) -> str:
+    """The provider that ``gemm = auto`` stands for in tiles of heads: torch unless another clearly wins."""
+    rates = {name: rate["flops_per_s"] for name, rate in ceilings["matmul_by_heads"].items()}
+    return "onednn" if rates.get("onednn", 0.0) * products.CLEARLY > rates.get("torch", 0.0) else "torch"
 
 
 def _cache_bytes(device: str, root: Path = Path("/")) -> int | None:
@@ -90,6 +101,15 @@ def _matmul_rates(dtype: torch.dtype, device: str, conditions: Conditions) -> di
     for name, product in _providers(dtype, device).items():
         side, call = _largest(product, dtype, device)
         rates[name] = _timed(call, device, conditions).rate("flops_per_s", 2 * side**3)
+    return rates
+
+
+def _rates_by_heads(device: str, conditions: Conditions) -> dict[str, dict[str, Any]]:
+    """The rate of each provider of float32 in tiles of heads, which smaller dtypes are multiplied in too."""
+    rates = {}
+    for name in _providers(torch.float32, device):
+        call, flops = products.tiles_of_heads(name)
+        rates[name] = _timed(call, device, conditions).rate("flops_per_s", flops)
     return rates
 
 

@@ -29,22 +29,36 @@ SMALLEST = 1 << 18
 #: Likewise for one pair of a batch, which a batched product would share between threads.
 SMALLEST_OF_BATCH = 1 << 24
 
+#: The sides of a tile of scores of heads, rows and keys: 1 MiB in float32, of which a thread has one for
+#: itself. Where oneDNN's threads share one it is SHARED times as tall.
+TALL, WIDE, SHARED = 1024, 256, 4
+
+#: What takes less than this share of another's time is clearly the faster.
+CLEARLY = 0.9
+
 _provider = "auto"
+_by_heads = "auto"
 _ran: set[str] = set()
 _faster: dict[torch.dtype, bool] = {}  # whether oneDNN won the trial, by dtype; once per process
 
 
-def use(provider: str) -> None:
-    """Choose the provider for this process and forget what ran so far."""
-    global _provider
-    if provider not in PROVIDERS:
-        raise BadInput(f"gemm {provider!r}: expected one of {', '.join(PROVIDERS)}")
-    _provider = provider
+def use(provider: str, by_heads: str | None = None) -> None:
+    """Choose the provider for this process, also for tiles of heads, and forget what ran so far."""
+    global _provider, _by_heads
+    for name in (provider, by_heads or provider):
+        if name not in PROVIDERS:
+            raise BadInput(f"gemm {name!r}: expected one of {', '.join(PROVIDERS)}")
+    _provider, _by_heads = provider, by_heads or provider
+    forget()
+
+
+def forget() -> None:
+    """Forget what ran so far."""
     _ran.clear()
 
 
 def ran() -> str:
-    """What has run since ``use``: "torch", "onednn" or "torch+onednn"; "" before the first product."""
+    """What has run since then: "torch", "onednn" or "torch+onednn"; "" before the first product."""
     return "+".join(name for name in ("torch", "onednn") if name in _ran)
 
 
@@ -159,13 +173,32 @@ def baddbmm_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def choice_by_heads(like: Tensor) -> str:
-    """Who multiplies tiles of scores, of heads as wide as ``like`` [..., n, e]: "torch" or "onednn".
+    """Who multiplies tiles of scores of heads, tensors like this one: "torch" or "onednn".
 
     Where large squares are the faster by oneDNN these may not be: torch gives each thread a head of its own.
     """
-    if not _takes(like, like, SMALLEST):
+    if _by_heads == "torch" or not _takes(like, like, SMALLEST):
         return "torch"
-    return "onednn" if _provider == "onednn" or _wins_by_heads(like.dtype, like.shape[-1]) else "torch"
+    return "onednn" if _by_heads == "onednn" or _wins_by_heads() else "torch"
+
+
+def tiles_of_heads(provider: str, keys: int = 4 * WIDE, width: int = 64) -> tuple[Callable[[], Tensor], int]:
+    """A call that adds up values under scores by tiles, in float32 without their exponentials; its FLOPs."""
+    heads, rows = (1, SHARED * TALL) if provider == "onednn" else (torch.get_num_threads(), TALL)
+    q, total, space = (torch.ones(heads, rows, size) for size in (width, width, WIDE))
+    tiles = [torch.ones(heads, width, WIDE) for _ in range(keys // WIDE)]
+
+    def by_onednn() -> Tensor:
+        for k in tiles:
+            total[0].add_(_pointwise(_pointwise(q[0], k[0].mT, None), k[0], None))
+        return total
+
+    def by_torch() -> Tensor:
+        for k in tiles:
+            torch.baddbmm(total, torch.bmm(q, k, out=space), k.mT, out=total)
+        return total
+
+    return by_onednn if provider == "onednn" else by_torch, 4 * heads * rows * keys * width
 
 
 class _Linear(torch.autograd.Function):
@@ -230,32 +263,27 @@ def _wins(dtype: torch.dtype) -> bool:
     if dtype not in _faster:
         with torch.no_grad(), _disable_current_modes():  # a trial is no part of what is counted
             a = torch.ones(512, 512, dtype=dtype)
-            _faster[dtype] = _clearly(lambda: _pointwise(a, a, None), lambda: torch.mm(a, a))
+            _faster[dtype] = _clearly((lambda: _pointwise(a, a, None), 1), (lambda: torch.mm(a, a), 1))
     return _faster[dtype]
 
 
 @functools.cache
-def _wins_by_heads(dtype: torch.dtype, width: int) -> bool:
-    """Likewise, for the scores of a tile and the average of values under them."""
-    threads, rows, keys = torch.get_num_threads(), 1024, 256
+def _wins_by_heads() -> bool:
+    """Likewise, for tiles of heads."""
     with torch.no_grad(), _disable_current_modes():
-        q, k = torch.ones(threads, rows, width, dtype=dtype), torch.ones(threads, width, keys, dtype=dtype)
-        return _clearly(
-            lambda: _pointwise(_pointwise(q.flatten(0, 1), k[0].mT, None), k[0], None),
-            lambda: torch.bmm(torch.bmm(q, k), k.mT),
-        )
+        return _clearly(tiles_of_heads("onednn"), tiles_of_heads("torch"))
 
 
-def _clearly(mine: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
-    """Whether the first takes less than nine tenths of the time: a trial of a few milliseconds."""
+def _clearly(mine: tuple[Callable[[], Tensor], int], other: tuple[Callable[[], Tensor], int]) -> bool:
+    """Whether the first call is clearly the faster for its work: a trial of some milliseconds."""
 
-    def seconds(product: Callable[[], Tensor]) -> float:
+    def seconds(call: Callable[[], Tensor], work: int) -> float:
         start = time.perf_counter()
-        product()
-        return time.perf_counter() - start
+        call()
+        return (time.perf_counter() - start) / work
 
-    pairs = [(seconds(mine), seconds(other)) for _ in range(6)][1:]  # the first ones warm up
-    return min(a for a, _ in pairs) < 0.9 * min(b for _, b in pairs)
+    pairs = [(seconds(*mine), seconds(*other)) for _ in range(6)][1:]  # the first ones warm up
+    return min(a for a, _ in pairs) < CLEARLY * min(b for _, b in pairs)
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

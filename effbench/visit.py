@@ -36,7 +36,7 @@ class Visitor:
     seed: int
     environment: str = ""
     path: Sequence[str] = field(default_factory=lambda: list(sys.path))  # what children can import from
-    faster: Mapping[str, str] = field(default_factory=dict)  # dtype -> provider that gemm auto means
+    faster: Mapping[str, str] = field(default_factory=dict)  # dtype, "heads" -> provider that gemm auto means
     surveys: dict[str, tuple[str | None, dict[str, float] | None]] = field(default_factory=dict)
     needed: dict[str, dict[str, float] | None] = field(default_factory=dict)  # closed-form, by cell
     attention: dict[str, str] = field(default_factory=dict)  # torch's kernels of what was timed
@@ -133,14 +133,15 @@ class Visitor:
         server = self.servers.get(kind, threads=threads, allocator=allocator, replicate=replicate)
         until = more.pop("until", None)
         provider = self.faster.get(cell.dtype, "torch") if cell.gemm == "auto" else cell.gemm
+        by_heads = self.faster.get("heads", provider) if cell.gemm == "auto" else cell.gemm
         asked = asdict(cell) | ({"threads": threads} if kind == "instructions" else {})
-        request = {"question": question, "cell": asked, "gemm": provider, "seed": self.seed}
+        request = {"question": question, "cell": asked, "gemm": provider, "by_heads": by_heads}
         of_device = {"memory_limit": self.budget.memory(cell.device)}
         load = {"question": "load", "spec": more["spec"], **self._limits()}
         server = self.servers.knowing(server, load, log=self.log("load"), allow=self.budget.load_timeout)
         resident = more.get("memory_limit", 0) if cell.device == "cpu" else 0
         return server.begin(
-            {**request, **self._limits(), **of_device, **more},
+            {**request, "seed": self.seed, **self._limits(), **of_device, **more},
             log=self.log(cell.id),
             allow=self.budget.load_timeout,
             memory=max(resident, self.budget.memory_limit) + _WATCHDOG_SLACK,

@@ -205,7 +205,10 @@ def _built(visit: Visit, mechanism: Mechanism, cell: Cell, **more: Any) -> Subje
     """The subject of a measurement; what fails while it is made failed in build, or in prefill."""
     seed, allow = visit.request["seed"], visit.request["load_timeout"] + visit.request["cell_timeout"]
     visit.enter("build", allow)
-    return build_subject(mechanism, cell, seed=seed, prefilling=lambda: visit.enter("prefill", allow), **more)
+    prefilling = lambda: visit.enter("prefill", allow)  # noqa: E731
+    subject = build_subject(mechanism, cell, seed=seed, prefilling=prefilling, **more)
+    products.forget()  # what made the inputs of an operator, or its state, is not measured
+    return subject
 
 
 def _quarter_pass(visit: Visit, mechanism: Mechanism, cell: Cell) -> Callable[[], Any]:
@@ -305,6 +308,6 @@ def _opened(visit: Visit) -> tuple[Mechanism, Cell]:
     mechanism = loading.load(visit)  # first, since an import may set what follows
     torch.set_num_threads(cell.threads)
     torch.set_float32_matmul_precision(cell.precision)
-    products.use(visit.request["gemm"])
+    products.use(visit.request["gemm"], visit.request.get("by_heads"))
     limit_memory(visit.request["memory_limit"], cell.device)
     return mechanism, cell

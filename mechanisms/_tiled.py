@@ -21,9 +21,8 @@ from torch import Tensor
 from effbench import products
 from effbench.mechanisms import _parts, _row_blocks, _whole
 
-#: The sides of a tile of scores on a CPU: rows and keys forward, keys and rows backward. A thread has one for
-#: itself, 1 MiB in float32; where oneDNN's threads share one it is SHARED times as tall.
-TALL, WIDE, SHARED = 1024, 256, 4
+#: The sides of a tile of scores on a CPU: rows and keys forward, keys and rows backward.
+TALL, WIDE, SHARED = products.TALL, products.WIDE, products.SHARED
 ELSEWHERE = 1024  # both sides, on a GPU
 
 #: exp(-FAINT) of the largest weight is as good as 0, and is what weights below it are taken for: denormal
@@ -85,21 +84,26 @@ def _groups(left: Tensor, right: Tensor, v: Tensor, causal: bool):
     batch, tall, wide = BATCH, ELSEWHERE, ELSEWHERE
     if _parts.on_cpu(v):
         batch, tall, wide = min(BATCH, torch.get_num_threads()), TALL, WIDE
-    full = tall * wide
-    if products.choice_by_heads(left) == "onednn":
+    full, like = tall * wide, v.new_empty(0, dtype=_parts.accumulator(v.dtype))
+    shared = products.choice_by_heads(like) == "onednn"
+    if shared:
         batch, tall = 1, SHARED * tall
     sides = _sides(v.shape[1], tall, wide)
     batch = max(batch, full // math.prod(sides))  # of short sequences as many as fill a tile
     while len(right) % batch:
         batch -= 1
-    space = v.new_empty(batch * math.prod(sides), dtype=_parts.accumulator(v.dtype))
+    space = like.new_empty(batch * math.prod(sides))
     for g in range(0, len(v), batch):
         its = slice(g % len(right), g % len(right) + batch)
-        yield _Group(left, right, v, causal, slice(g, g + batch), its, sides, space)
+        yield _Group(left, right, v, causal, slice(g, g + batch), its, sides, space, shared)
 
 
 class _Group:
-    """Some groups side by side: their tensors in the accumulator's dtype, and space for a tile."""
+    """Some groups side by side: their tensors in the accumulator's dtype, and space for a tile.
+
+    ``shared``: one group by itself is multiplied by the provider of other products, not by torch's batched
+    ones, which for one pair too are the faster of torch's.
+    """
 
     def __init__(
         self,
@@ -111,8 +115,9 @@ class _Group:
         its: slice,
         sides: tuple[int, int],
         space: Tensor,
+        shared: bool,
     ):
-        self.mine, self.its, self.causal, self.space = mine, its, causal, space
+        self.mine, self.its, self.causal, self.space, self.shared = mine, its, causal, space, shared
         each = (left[mine], right[its], v[mine])
         self.left, self.right, self.v = (x.to(space.dtype).contiguous() for x in each)
         self.n = v.shape[1]
@@ -146,11 +151,11 @@ class _Group:
         logits = self.left[:, a:b] * unit
         total, sums = torch.zeros_like(self.v[:, a:b]), logits.new_zeros(*logits.shape[:2], 1)
         for keys, values, own, (rows, its_total, its_sum) in self._seen(a, b, logits, total, sums):
-            weights = power(_product(rows, keys, self.space))
+            weights = power(self._product(rows, keys, self.space))
             if own:
                 weights[:, : keys.shape[2]].tril_()
             its_sum.add_(weights.sum(-1, keepdim=True))
-            _add_product(its_total, weights, values)
+            self._add_product(its_total, weights, values)
         return total.div_(sums), sums.log_()
 
     def _by_shifts(self, a: int, b: int) -> tuple[Tensor, Tensor]:
@@ -160,7 +165,7 @@ class _Group:
         total, sums = torch.zeros_like(self.v[:, a:b]), logits.new_zeros(*logits.shape[:2], 1)
         tops = torch.full_like(sums, -torch.inf)
         for keys, values, own, (rows, its_total, its_sum, top) in self._seen(a, b, logits, total, sums, tops):
-            scores = _product(rows, keys, self.space)
+            scores = self._product(rows, keys, self.space)
             square = scores[:, : keys.shape[2]]
             if own:
                 square.masked_fill_(_above_diagonal(square), -torch.inf)
@@ -173,7 +178,7 @@ class _Group:
             if own:
                 square.tril_()
             its_sum.mul_(shrunk).add_(weights.sum(-1, keepdim=True))
-            _add_product(its_total.mul_(shrunk), weights, values)
+            self._add_product(its_total.mul_(shrunk), weights, values)
         return total.div_(sums), sums.log_().add_(tops, alpha=1 / unit)
 
     def _seen(self, a: int, b: int, *mine: Tensor) -> Iterator[tuple[Tensor, Tensor, bool, Sequence[Tensor]]]:
@@ -203,12 +208,12 @@ class _Group:
         """By the softmax of each tile, joined by the shares of their sums: without a look at values."""
         mean = total = None
         for c, d in _parts.tiles(b if self.causal else self.n, self.wide):
-            scores = _product(self.left[:, a:b], self.right[:, c:d].mT, self.space)
+            scores = self._product(self.left[:, a:b], self.right[:, c:d].mT, self.space)
             if self.causal and c == a:
                 scores.masked_fill_(_above_diagonal(scores), -torch.inf)
             top, place = scores.max(-1, keepdim=True)
             weights = torch.softmax(scores, -1, out=scores)
-            part, log_sum = _product(weights, self.v[:, c:d]), top.sub_(weights.gather(-1, place).log_())
+            part, log_sum = self._product(weights, self.v[:, c:d]), top.sub_(weights.gather(-1, place).log_())
             if mean is None:
                 mean, total = part, log_sum
             else:
@@ -235,7 +240,8 @@ class _Group:
         wild = folded and _parts.occurs(~self.tame)
         other_space = torch.empty_like(self.space)
         for c, d in self.tall_tiles():
-            its = [x[:, c:d] for x in (keys, values, self.right)]
+            its = [x[:, c:d] for x in (keys, values)]
+            its.append(self.right[:, c:d].mT.contiguous().mT)  # a product's first factor, turned
             its += [torch.zeros_like(x[:, c:d]) for x in (self.right, self.v)]
             for (a, b), *of_rows, to_rows in zip(self.wide_tiles(), *sides, rows, strict=True):
                 if self.causal and b <= c:
@@ -243,20 +249,36 @@ class _Group:
                 seen = [x[:, : b - c] for x in its] if self.causal and b < d else its
                 its_keys, its_values, its_right, to_keys, to_values = seen
                 its_logits, its_tops, its_left, its_top = of_rows
-                weights = _product(its_keys, its_logits, self.space)
-                slope = _product(its_values, its_tops, other_space)
+                weights = self._product(its_keys, its_logits, self.space)
+                slope = self._product(its_values, its_tops, other_space)
                 if not folded:
                     weights.sub_(log_sums[:, a:b].mT)
                     slope.sub_(mean[:, a:b].mT)
                 power(weights.clamp_(min=-FAINT * unit) if wild else weights)
                 if self.causal and a < d:
                     weights[:, a - c :].triu_()
-                _add_product(to_values, weights, its_top)
-                _add_product(to_keys, slope.mul_(weights), its_left)
-                _add_product(to_rows, its_right.mT, slope)
+                self._add_product(to_values, weights, its_top)
+                self._add_product(to_keys, slope.mul_(weights), its_left)
+                self._add_product(to_rows, its_right.mT, slope)
             to_right[:, c:d] += its[3]
             to_v[:, c:d] = its[4]
         return torch.cat(rows, 2).mT
+
+    def _product(self, a: Tensor, b: Tensor, space: Tensor | None = None) -> Tensor:
+        """a @ b, one pair or several, in ``space`` where the product can be put anywhere."""
+        groups, rows, columns = a.shape[0], a.shape[1], b.shape[2]
+        out = None
+        if space is not None:
+            out = space.as_strided((groups, rows, columns), (rows * columns, columns, 1))
+        if self.shared and groups == 1:
+            return products.mm(a[0], b[0], out=None if out is None else out[0])[None]
+        return products.bmm(a, b, out=out)
+
+    def _add_product(self, total: Tensor, a: Tensor, b: Tensor) -> None:
+        if self.shared and a.shape[0] == 1:
+            products.addmm_(total[0], a[0], b[0])
+        else:
+            products.baddbmm_(total, a, b)
 
     def tall_tiles(self) -> Iterator[tuple[int, int]]:
         return _parts.tiles(self.n, self.tall)
@@ -268,19 +290,3 @@ class _Group:
 def _above_diagonal(scores: Tensor) -> Tensor:
     """The future, in a tile [groups, rows, keys] on the diagonal."""
     return torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu_(1)
-
-
-def _product(a: Tensor, b: Tensor, space: Tensor | None = None) -> Tensor:
-    """a @ b, one pair or several, in ``space`` where the product can be put anywhere."""
-    groups, rows, columns = a.shape[0], a.shape[1], b.shape[2]
-    out = None if space is None else space.as_strided((groups, rows, columns), (rows * columns, columns, 1))
-    if groups == 1:
-        return products.mm(a[0], b[0], out=None if out is None else out[0])[None]
-    return products.bmm(a, b, out=out)
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    if a.shape[0] == 1:
-        products.addmm_(total[0], a[0], b[0])
-    else:
-        products.baddbmm_(total, a, b)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from effbench.against import about, brief, default_baseline, rivalries, same_function, verdict
+from effbench.against import about, brief, default_baseline, product_of, rivalries, same_function, verdict
 from effbench.crossover import Overtaking
 from effbench.frame import Run, load_run
-from effbench.record import Memory
+from effbench.record import FlopsBlock, Memory
 from tests.synthetic import WIDTHS, describe, make_cell, measured, write_run
 
 LENGTHS = [1024 * 2**power for power in range(7)]
@@ -30,6 +30,7 @@ def a_run(
             process=f"p{round_}",
             path={"gemm": gemm(cell.mechanism, cell.seq)},
             flags=flags(cell.mechanism, cell.seq),
+            flops=FlopsBlock(counted={"matmul": 4e6 if gemm(cell.mechanism, cell.seq) else 0.0}),
             memory=Memory(
                 peak_bytes=int(4e9 * seconds[cell.mechanism](cell.seq)),
                 alloc_bytes=int(4e9 * seconds[cell.mechanism](cell.seq)),
@@ -129,6 +130,25 @@ def test_another_provider_is_never_a_finding(tmp_path: Path) -> None:
     assert verdict(linear.found, "faster") == "no length with sound numbers on both sides"
     assert found["fnet"].is_finding
     assert found["fnet"].other_product is None
+
+
+@pytest.mark.parametrize(
+    ("path", "matmul", "product"),
+    [
+        ({"gemm": "onednn"}, 4e6, "onednn"),
+        ({"gemm": "onednn", "attention": "flash"}, 4e6, "torch+onednn"),
+        ({"gemm": "", "attention": "flash"}, 4e6, "torch"),
+        ({"gemm": ""}, 4e6, "torch"),  # a stranger's, that multiplies by itself
+        ({}, 4e6, "torch"),
+        ({"gemm": ""}, 0, ""),
+    ],
+)
+def test_what_nobody_else_multiplied_torch_did(
+    path: dict[str, str], matmul: float, product: str, tmp_path: Path
+) -> None:
+    cell, work = make_cell("mine"), {"matmul": matmul, "elementwise": 1.0}
+    records = [measured(cell, [0.1], path=path, flops=FlopsBlock(counted=work))]
+    assert product_of(load_run(write_run(tmp_path, [cell], records)), cell.id) == product
 
 
 def test_lengths_of_one_provider_are_a_finding_and_the_others_stand_apart(tmp_path: Path) -> None:

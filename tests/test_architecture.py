@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "groups": {"calm", "record"},
     "meters": {"calm", "cell", "nvml", "perf"},
     "prediction": {"cell", "meters", "plugin", "subject"},
-    "ceilings": {"calm", "meters"},
+    "ceilings": {"calm", "meters", "products"},
     "reversible": set(),
     "model": {"products", "reversible", "stack"},
     "stack_flops": {"plugin", "stack"},

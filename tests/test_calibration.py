@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from effbench import calibration
+from effbench import calibration, products
+from effbench.cell import Budget
+from effbench.servers import Servers
+from effbench.visit import Visitor
 from tests.synthetic import make_cell
 
 DIGEST = "d"
@@ -72,3 +77,50 @@ def test_ceilings_are_taken_again_where_they_are_in_doubt(
     known = {**ceilings(1e9, 1e9), "others": [{"copy": {"cache": {"bytes_per_s": 1.0, "disturbed": busy}}}]}
     info, visitor = {"ceilings": {DIGEST: known}}, SimpleNamespace(environment=DIGEST)
     assert calibration.doubtful(info, visitor, seconds=seconds, beaten=beaten) is again  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(
+    not products._available(torch.float32), reason="this build of torch has no oneDNN product"
+)
+@pytest.mark.parametrize(
+    ("gemm", "faster", "ran"),
+    [
+        ("auto", {"float32": "onednn", "heads": "torch"}, "torch"),
+        ("auto", {"float32": "onednn", "heads": "onednn"}, "onednn"),
+        ("auto", {"float32": "onednn"}, "onednn"),  # a run of an early version
+        ("auto", {"float32": "torch", "heads": "onednn"}, "torch"),
+        ("auto", {}, "torch"),
+        ("onednn", {"float32": "torch", "heads": "torch"}, "onednn"),
+    ],
+)
+def test_children_multiply_as_the_run_decided(
+    gemm: str, faster: dict[str, str], ran: str, tmp_path: Path
+) -> None:
+    cell = make_cell(mechanism="mha-tiled", level="op", seq=600, dim=128, heads=2, threads=2, gemm=gemm)
+    servers = Servers()
+    visitor = Visitor(
+        servers=servers, budget=Budget(memory_limit=2**32), logs=tmp_path, seed=0, faster=faster
+    )
+    try:
+        more = {"spec": "mha-tiled", "single": False, "min_samples": 1, "min_time": 0.0}
+        answer = visitor.ask("time", cell, "time", **more).answer
+    finally:
+        servers.stop()
+    assert answer["path"]["gemm"] == ran, answer
+
+
+def test_a_run_decides_once_what_auto_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the first rates, those of the most threads; later ones and another dtype's change nothing of it."""
+    answers = [
+        {"status": "ok", "ceilings": {**ceilings(1.0, 1.0), "threads": threads}, "faster": faster}
+        for threads, faster in (
+            (2, {"float32": "onednn", "heads": "torch"}),
+            (1, {"float32": "torch", "bfloat16": "torch", "heads": "onednn"}),
+        )
+    ]
+    monkeypatch.setattr(calibration, "ask_ceilings", lambda *_, **__: answers.pop(0))
+    info: dict[str, Any] = {"ceilings": {}, "faster": {}}
+    plan = SimpleNamespace(cells=[make_cell(threads=1), make_cell(threads=2)])
+    calibration.keep_ceilings(info, plan, SimpleNamespace(environment=DIGEST))
+    assert info["faster"] == {DIGEST: {"float32": "onednn", "bfloat16": "torch", "heads": "torch"}}
+    assert not answers

@@ -19,13 +19,16 @@ def measured():
 
 def test_shape_and_units(measured):
     result, seconds = measured
-    assert set(result) == {"device", "threads", "cache_bytes", "matmul", "copy", "exp"}
+    assert set(result) == {"device", "threads", "cache_bytes", "matmul", "matmul_by_heads", "copy", "exp"}
     assert (result["device"], result["threads"]) == ("cpu", torch.get_num_threads())
     assert result["cache_bytes"] is None or result["cache_bytes"] > 1 << 15
     assert set(result["matmul"]) == {"float32", "float16"}
     assert set(result["matmul"]["float32"]) >= {"torch"}
     assert set(result["copy"]) == {"memory", "cache"}
-    rates = [*result["matmul"]["float32"].values(), *result["matmul"]["float16"].values()]
+    providers = set(result["matmul"]["float32"])
+    assert set(result["matmul_by_heads"]) == (providers if len(providers) > 1 else set())
+    rates = [rate for of in result["matmul"].values() for rate in of.values()]
+    rates += result["matmul_by_heads"].values()
     assert all(set(rate) == {"flops_per_s", "spread", "disturbed"} for rate in rates)
     assert all(rate["flops_per_s"] > 0 for rate in rates)
     assert all(rate["bytes_per_s"] > 0 and rate["spread"] >= 0 for rate in result["copy"].values())
@@ -41,6 +44,9 @@ def test_a_rate_is_work_over_time(monkeypatch):
     monkeypatch.setattr(ceilings, "_largest", lambda product, dtype, device: (100, lambda: None))
     rates = ceilings._matmul_rates(torch.float32, "cpu", ceilings.Conditions(iter(())))
     assert rates["torch"] == {"flops_per_s": 4e6, **rest}
+    monkeypatch.setattr(ceilings.products, "tiles_of_heads", lambda provider: (lambda: None, 1000))
+    rates = ceilings._rates_by_heads("cpu", ceilings.Conditions(iter(())))
+    assert rates["torch"] == {"flops_per_s": 2000.0, **rest}
 
 
 class Machine:
@@ -118,3 +124,21 @@ def test_faster(rates, provider):
     measured = {"matmul": {"float32": {name: {"flops_per_s": rate} for name, rate in rates.items()}}}
     assert ceilings.faster(measured, "float32") == provider
     assert ceilings.faster(measured, "float64") == "torch"  # not measured
+
+
+@pytest.mark.parametrize(
+    ("rates", "provider"),
+    [
+        ({"torch": 1.0, "onednn": 1.2}, "onednn"),
+        ({"torch": 1.0, "onednn": 1.1}, "torch"),  # not clearly
+        ({"torch": 1.0}, "torch"),
+        ({}, "torch"),
+    ],
+)
+def test_faster_by_heads(rates, provider):
+    measured = {"matmul_by_heads": {name: {"flops_per_s": rate} for name, rate in rates.items()}}
+    assert ceilings.faster_by_heads(measured) == provider
+
+
+def test_what_has_one_provider_only_needs_no_rate_by_heads():
+    assert ceilings.measure(["float64"])["matmul_by_heads"] == {}

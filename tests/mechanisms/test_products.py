@@ -96,35 +96,52 @@ def test_attention_by_tiles_multiplies_as_it_is_told(n):
 
 @needs_onednn
 @pytest.mark.parametrize(
-    ("provider", "squares", "heads", "chosen"),
+    ("asked", "squares", "heads", "chosen"),
     [
-        ("torch", True, True, "torch"),
-        ("onednn", False, False, "onednn"),
-        ("auto", False, True, "torch"),
-        ("auto", True, False, "torch"),
-        ("auto", True, True, "onednn"),
+        (["torch"], True, True, "torch"),
+        (["onednn"], False, False, "onednn"),
+        (["auto"], False, True, "torch"),
+        (["auto"], True, False, "torch"),
+        (["auto"], True, True, "onednn"),
+        (["onednn", "torch"], True, True, "torch"),
+        (["onednn", "onednn"], False, False, "onednn"),
+        (["torch", "onednn"], True, True, "torch"),
     ],
 )
-def test_tiles_of_heads_have_a_trial_of_their_own(provider, squares, heads, chosen, monkeypatch):
+def test_tiles_of_heads_have_a_choice_of_their_own(asked, squares, heads, chosen, monkeypatch):
     monkeypatch.setattr(products, "_wins", lambda dtype: squares)
-    monkeypatch.setattr(products, "_wins_by_heads", lambda dtype, width: heads)
-    products.use(provider)
-    assert products.choice_by_heads(torch.randn(2, 600, 64)) == chosen
+    monkeypatch.setattr(products, "_wins_by_heads", lambda: heads)
+    products.use(*asked)
+    assert products.choice_by_heads(torch.empty(0)) == chosen
+
+
+@needs_onednn
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("by_heads", ["torch", "onednn"])
+def test_attention_by_tiles_heeds_the_choice_for_heads(by_heads, dtype):
+    q, k, v = torch.randn(3, 1, 2, 600, 64).to(dtype).unbind()
+    products.use("onednn", by_heads)
+    products.linear(torch.ones(128, 128), torch.ones(128, 128))
+    tiled_attention(q, k, v)
+    assert products.ran() == {"torch": "torch+onednn", "onednn": "onednn"}[by_heads]
 
 
 @needs_onednn
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_trial_of_heads_times_two_ways_to_the_same_products(threads, monkeypatch):
+def test_the_trial_of_heads_times_two_ways_to_the_same_rows(threads, monkeypatch):
     asked = []
-    monkeypatch.setattr(products, "_clearly", lambda *ways: asked.append([way() for way in ways]) or True)
+    monkeypatch.setattr(products, "_clearly", lambda *ways: asked.append(ways) or True)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        assert products._wins_by_heads.__wrapped__(torch.float32, 40)
+        assert products._wins_by_heads.__wrapped__()
     finally:
         torch.set_num_threads(before)
-    ((mine, theirs),) = asked
-    assert_close(mine.view_as(theirs), theirs)
+    (((mine, work), (theirs, of_theirs)),) = asked
+    one, other = mine(), theirs()
+    assert (work, of_theirs) == (4 * 1024 * one[..., 0].numel() * 64, 4 * 1024 * other[..., 0].numel() * 64)
+    assert_close(one.flatten(0, 1)[:1024], other[0])
+    assert len(other) == threads
 
 
 @pytest.mark.parametrize("provider", ["torch", "onednn", "auto"])

@@ -310,7 +310,7 @@ def test_the_peak_holds_what_kernels_take_for_themselves(call):
 
 
 def test_a_trial_of_what_is_faster_is_not_counted(monkeypatch):
-    monkeypatch.setattr(products, "_provider", "auto")
+    products.use("auto")
     monkeypatch.setattr(products, "_faster", {})
     _parts._exp_wins.cache_clear()
     products._wins_by_heads.cache_clear()
