@@ -124,15 +124,14 @@ def same_product(run: Run, row: Row, other: Row) -> bool:
 def product_of(run: Run, cell_id: str) -> str:
     """Who multiplied matrices in a cell: ``torch``, ``onednn``, ``torch+onednn``; empty where nobody did.
 
-    What a mechanism does not multiply by ``products``, as torch's fused attention, is torch's.
+    What a mechanism multiplies by itself is torch's.
     """
     answer = run.answer(cell_id)
     if answer is None:
         return ""
-    known, flops = (answer.path.get("gemm") or "").split("+"), answer.flops
+    flops = answer.flops
     work = (flops and (flops.counted or flops.formula)) or {}
-    own = answer.path.get("attention") or (known == [""] and work.get("matmul"))
-    return "+".join(name for name in ("torch", "onednn") if name in known or (own and name == "torch"))
+    return "+".join(answer.providers) or ("torch" if work.get("matmul") else "")
 
 
 def met(run: Run, pairs: Sequence[tuple[Row, Row]], metric: str, along: str) -> Overtaking:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, NamedTuple
@@ -72,15 +72,16 @@ def measure(dtypes: Iterable[str], device: str = "cpu", best_s: Pace | None = No
 
 def faster(ceilings: dict[str, Any], dtype: str) -> str:
     """The provider that ``gemm = auto`` stands for: torch unless another was measured faster."""
-    rates = ceilings["matmul"].get(dtype, {})
-    names: tuple[str, ...] = ("torch", *rates)
-    return max(names, key=lambda name: rates.get(name, {}).get("flops_per_s", 0.0))
+    return _fastest(ceilings["matmul"].get(dtype, {}))
 
 
 def faster_by_heads(ceilings: dict[str, Any]) -> str:
-    """The provider that ``gemm = auto`` stands for in tiles of heads: torch unless another clearly wins."""
-    rates = {name: rate["flops_per_s"] for name, rate in ceilings["matmul_by_heads"].items()}
-    return "onednn" if rates.get("onednn", 0.0) * products.CLEARLY > rates.get("torch", 0.0) else "torch"
+    """Likewise, in tiles of heads."""
+    return _fastest(ceilings["matmul_by_heads"])
+
+
+def _fastest(rates: Mapping[str, Mapping[str, float]]) -> str:
+    return max(("torch", *rates), key=lambda name: rates.get(name, {}).get("flops_per_s", 0.0))
 
 
 def _cache_bytes(device: str, root: Path = Path("/")) -> int | None:

@@ -33,9 +33,6 @@ SMALLEST_OF_BATCH = 1 << 24
 #: itself. Where oneDNN's threads share one it is SHARED times as tall.
 TALL, WIDE, SHARED = 1024, 256, 4
 
-#: What takes less than this share of another's time is clearly the faster.
-CLEARLY = 0.9
-
 _provider = "auto"
 _by_heads = "auto"
 _ran: set[str] = set()
@@ -275,7 +272,7 @@ def _wins_by_heads() -> bool:
 
 
 def _clearly(mine: tuple[Callable[[], Tensor], int], other: tuple[Callable[[], Tensor], int]) -> bool:
-    """Whether the first call is clearly the faster for its work: a trial of some milliseconds."""
+    """Whether the first takes less than nine tenths of the time for its work: some milliseconds of trial."""
 
     def seconds(call: Callable[[], Tensor], work: int) -> float:
         start = time.perf_counter()
@@ -283,7 +280,7 @@ def _clearly(mine: tuple[Callable[[], Tensor], int], other: tuple[Callable[[], T
         return (time.perf_counter() - start) / work
 
     pairs = [(seconds(*mine), seconds(*other)) for _ in range(6)][1:]  # the first ones warm up
-    return min(a for a, _ in pairs) < CLEARLY * min(b for _, b in pairs)
+    return min(a for a, _ in pairs) < 0.9 * min(b for _, b in pairs)
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

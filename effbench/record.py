@@ -146,6 +146,12 @@ class Record(Part):
         return self.model_dump_json(by_alias=True)
 
     @property
+    def providers(self) -> list[str]:
+        """Who is known to have multiplied matrices: ``torch``, as its fused attention does, or ``onednn``."""
+        known = (self.path.get("gemm") or "").split("+") + ["torch"] * bool(self.path.get("attention"))
+        return [name for name in ("torch", "onednn") if name in known]
+
+    @property
     def question(self) -> Cell:
         """The cell that this answers."""
         return Cell(**self.cell)

@@ -105,7 +105,7 @@ def _least(
         dtype=cell.dtype,
         device=cell.device,
         threads=cell.threads,
-        providers=(visits[0].path.get("gemm") or "").split("+"),
+        providers=visits[0].providers,
         flops=_needed(visits, row.get("flops")),
         bytes_moved=row.get("bytes_moved"),
         held_bytes=None if live is None or rise is None else live + rise,

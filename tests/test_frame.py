@@ -162,13 +162,20 @@ def test_what_could_not_be_measured_is_empty_and_not_zero(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("gemm", "moved", "share"), [("torch", 0, 0.5), ("onednn", 0, 0.25), ("torch", 40e9, 0.8)]
+    ("path", "moved", "share"),
+    [
+        ({"gemm": "torch"}, 0, 0.5),
+        ({"gemm": "onednn"}, 0, 0.25),
+        ({"gemm": "torch"}, 40e9, 0.8),
+        ({"gemm": "", "attention": "flash"}, 0, 0.5),
+        ({"gemm": ""}, 0, 0.25),  # it may be of any
+    ],
 )
 def test_the_ceiling_is_of_the_product_that_was_taken(
-    tmp_path: Path, gemm: str, moved: float, share: float
+    tmp_path: Path, path: dict[str, str], moved: float, share: float
 ) -> None:
     block = FlopsBlock(counted={"matmul": 6.5e10}, bytes_moved=int(moved))
-    row = only_row(tmp_path, measured(CELL, [1.0], flops=block, path={"gemm": gemm}))
+    row = only_row(tmp_path, measured(CELL, [1.0], flops=block, path=path))
     assert row["ceiling_fraction"] == pytest.approx(share)
 
 

@@ -96,7 +96,7 @@ def measure(
         "cold_device_samples_s": cold,
         "first_call_s": first_call_s,
         "compile_s": None,
-        "minor_faults": None if faults is None or after is None else (after - faults) / passes,
+        "minor_faults": None if faults is None or after is None or not passes else (after - faults) / passes,
         "method": clock.method,
         "flags": flags_of(calm if len(calm := ring.calm(samples)) >= ENOUGH else samples),
     }

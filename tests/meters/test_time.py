@@ -94,6 +94,12 @@ def test_enough_samples_and_enough_time(clock, cost):
         assert len(samples) == 7
 
 
+def test_one_sample_of_a_slow_pass_is_the_first_that_settled(clock):
+    result = Passes(clock, 0.7).measure(min_samples=1)
+    assert result["samples_s"] == pytest.approx([0.7])
+    assert result["minor_faults"] is None
+
+
 def test_blocks_last_a_millisecond(clock):
     blocks = []
 
