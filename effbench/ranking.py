@@ -198,15 +198,9 @@ def _ranking(run: Run, setting: dict[str, Any], rows: Sequence[Row]) -> Ranking:
     name = default_baseline(run)
     base = next((row for row in rows if row["mechanism"] == name and row["status"] == "ok"), None)
     timed = [row for row in rows if row["status"] == "ok" and pd.notna(row["time_s"])]
-    reference = base or next(iter(timed), None)
-    ranked = [
-        row
-        for row in timed
-        if sound(row, "time_s")
-        and pd.notna(row["time_low_s"])
-        and reference
-        and same_product(run, row, reference)
-    ]
+    fit = [row for row in timed if sound(row, "time_s") and pd.notna(row["time_low_s"])]
+    product = _usual_product(run, fit, base)
+    ranked = [row for row in fit if product_of(run, row["id"]) in ("", product)]
     ids = {row["id"] for row in ranked}
     places = [
         _place(run, row, base, rows, _rank(run, row, ranked) if row["id"] in ids else None, name)
@@ -216,6 +210,13 @@ def _ranking(run: Run, setting: dict[str, Any], rows: Sequence[Row]) -> Ranking:
     places = [replace(place, tied=shared[place.rank] > 1) if place.rank else place for place in places]
     places.sort(key=lambda place: (place.rank is None, math.isnan(place.row["time_s"]), place.row["time_s"]))
     return Ranking(setting, base["series"] if base else "", tuple(places))
+
+
+def _usual_product(run: Run, rows: Sequence[Row], base: Row | None) -> str:
+    """Who multiplied matrices for most of them; of two for as many, who did for the baseline."""
+    found = Counter(product_of(run, row["id"]) for row in rows)
+    own = product_of(run, base["id"]) if base is not None else ""
+    return max(found, key=lambda name: (name != "", found[name], name == own), default="")
 
 
 def _rank(run: Run, row: Row, ranked: Sequence[Row]) -> int:
@@ -238,6 +239,8 @@ def _place(
         note = f"not ranked: {row['flags'].replace(';', ', ')}"
     elif row["status"] == "ok" and pd.notna(row["time_s"]) and pd.isna(row["time_low_s"]):
         note = "not ranked: its time has no interval"
+    elif rank is None and row["status"] == "ok" and pd.notna(row["time_s"]):
+        note = f"not ranked: other matrix product ({product_of(run, row['id'])})"
     return Place(row, rank, ratio, interval, exchangeable, note)
 
 

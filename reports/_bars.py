@@ -33,7 +33,7 @@ from ._views import named_apart
 
 #: Inches a bar at full size.
 BAR = 0.27
-#: Behind a text: a flag puts the number in doubt; another provider multiplied than the baseline's.
+#: Behind a text: a flag puts the number in doubt; another provider multiplied than for those that are ranked.
 DOUBT, OTHER_PRODUCT = "†", "‡"
 
 Drawing = tuple[str, str, Callable[[Sheet], Figure]]

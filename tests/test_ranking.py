@@ -9,7 +9,7 @@ import pytest
 from effbench.errors import BadInput
 from effbench.frame import Run, load_run
 from effbench.ranking import Ranking, parse_point, rankings
-from effbench.record import Memory
+from effbench.record import FlopsBlock, Memory
 from tests.synthetic import describe, failed, make_cell, measured, write_example, write_run
 
 MIB = 2**20
@@ -83,6 +83,37 @@ def test_who_has_no_rank_says_why(ranking: Ranking) -> None:
     assert notes["synthesizer-dense"] == "other matrix product (onednn)"
     assert notes["aft-conv"] == "not ranked: unsteady"
     assert notes["linear"] == ""
+
+
+@pytest.mark.parametrize(
+    ("products", "ranked"),
+    [
+        ({"mha-sdpa": "torch", "linear": "onednn", "aft-full": "onednn", "fnet": ""}, "fnet aft-full linear"),
+        ({"mha-sdpa": "torch", "linear": "torch", "aft-full": "onednn", "mha": "onednn"}, "linear mha-sdpa"),
+        ({"linear": "torch", "aft-full": "onednn", "mha": "onednn"}, "aft-full mha"),
+        ({"mha-sdpa": "torch", "fnet": "", "aft-simple": ""}, "fnet aft-simple mha-sdpa"),
+    ],
+)
+def test_those_of_the_usual_product_are_ranked(products: dict[str, str], ranked: str, tmp_path: Path) -> None:
+    seconds = dict(
+        zip(["fnet", "aft-simple", "aft-full", "linear", "mha-sdpa", "mha"], range(1, 7), strict=True)
+    )
+    cells = [make_cell(name) for name in products]
+    records = [
+        measured(
+            cell,
+            [seconds[cell.mechanism] * (1 + number / 100)] * 3,
+            round=number,
+            process=f"p{number}",
+            path={"gemm": products[cell.mechanism]},
+            flops=FlopsBlock(counted={"matmul": 4e6 if products[cell.mechanism] else 0.0}),
+        )
+        for cell in cells
+        for number in range(5)
+    ]
+    (ranking,) = rankings(load_run(write_run(tmp_path, cells, records)), {"seq": 1024})
+    assert " ".join(place.row["series"] for place in ranking.places if place.rank) == ranked
+    assert all("other matrix product" in place.note for place in ranking.places if not place.rank)
 
 
 def test_a_time_without_an_interval_has_no_rank(tmp_path: Path) -> None:
