@@ -56,11 +56,10 @@ def _at_point(run: Run, ranking: Ranking, more: str) -> Iterator[str]:
     if not found:
         return
     place = [said(axis, ranking.setting[axis]) for axis in ("seq", "dim")]
-    at, others = ", ".join(filter(None, [*place, more])), _unranked(ranking)
-    if len(found) == 1 and others:
+    at, which = ", ".join(filter(None, [*place, more])), _of_the_ranked(ranking.places)
+    if len(found) == 1 and which:
         yield f"At {at}, only {found[0].row['series']} ({time_text(found[0].row)}) is ranked."
         return
-    which = " of those that are ranked" if others else ""
     yield f"At {at}: {_fastest(found, which)}{_of_the_time(ranking, found)}."
     if ranking.baseline and not found[0].same_function:
         yield _in_its_place(ranking, [one for one in found if one.same_function])
@@ -79,12 +78,14 @@ def _in_its_place(ranking: Ranking, own: Sequence[Place]) -> str:
     best = [place for place in own if place.rank == own[0].rank]
     if [place.row["series"] for place in best] == [name]:
         return f"None of {same}, is faster than it ({time_text(best[0].row)})."
-    return f"Of {same}, {_fastest(own) if own else 'none is ranked'}."
+    which = _of_the_ranked([place for place in ranking.places if place.same_function])
+    return f"Of {same}, {_fastest(own, which) if own else 'none is ranked'}."
 
 
-def _unranked(ranking: Ranking) -> bool:
-    """Whether some have a time that is in doubt, has no interval or is by another matrix product."""
-    return any(place.rank is None and place.row["status"] == "ok" for place in ranking.places)
+def _of_the_ranked(places: Sequence[Place]) -> str:
+    """Said where some have a time that is in doubt, has no interval or is by another matrix product."""
+    unranked = any(place.rank is None and place.row["status"] == "ok" for place in places)
+    return " of those that are ranked" if unranked else ""
 
 
 def _fastest(ranked: Sequence[Place], which: str = "") -> str:
