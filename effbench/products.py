@@ -179,23 +179,26 @@ def choice_by_heads(like: Tensor) -> str:
     return "onednn" if _by_heads == "onednn" or _wins_by_heads() else "torch"
 
 
-def tiles_of_heads(provider: str, keys: int = 4 * WIDE, width: int = 64) -> tuple[Callable[[], Tensor], int]:
+def tiles_of_heads(provider: str) -> tuple[Callable[[], Tensor], int]:
     """A call that adds up values under scores by tiles, in float32 without their exponentials; its FLOPs."""
+    width, count = 64, 4
     heads, rows = (1, SHARED * TALL) if provider == "onednn" else (torch.get_num_threads(), TALL)
-    q, total, space = (torch.ones(heads, rows, size) for size in (width, width, WIDE))
-    tiles = [torch.ones(heads, width, WIDE) for _ in range(keys // WIDE)]
+    q, total = torch.ones(heads, rows, width), torch.zeros(heads, rows, width)
+    tiles = [torch.ones(heads, width, WIDE) for _ in range(count)]
 
     def by_onednn() -> Tensor:
         for k in tiles:
             total[0].add_(_pointwise(_pointwise(q[0], k[0].mT, None), k[0], None))
         return total
 
+    space = torch.empty(heads, rows, WIDE) if provider == "torch" else None
+
     def by_torch() -> Tensor:
         for k in tiles:
             torch.baddbmm(total, torch.bmm(q, k, out=space), k.mT, out=total)
         return total
 
-    return by_onednn if provider == "onednn" else by_torch, 4 * heads * rows * keys * width
+    return by_onednn if provider == "onednn" else by_torch, 4 * heads * rows * count * WIDE * width
 
 
 class _Linear(torch.autograd.Function):
